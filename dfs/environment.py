@@ -1,19 +1,21 @@
 """The outside world behind one object: time, randomness, threads and the network.
 
 Product code never calls `time`, `random`, `trio.to_thread` or opens sockets by itself: it is handed
-an `Environment`. The simulation hands out another one, so a run is a function of its seed. Timers use
-`trio.current_time` and `trio.sleep`, which trio's own mock clock replaces.
+an `Environment`. The simulation hands out another one, so a run is a function of its seed. Timers
+use `trio.current_time` and `trio.sleep`, which trio's own mock clock replaces.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-import trio
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    import trio
 
 T = TypeVar("T")
 
@@ -25,7 +27,8 @@ class RunBlocking(Protocol):
 
 
 class Listener(Protocol):
-    """Accepts streams until closed. `address` is where clients reach it (port 0 already resolved)."""
+    """Accepts streams until closed. `address` is where clients reach it (port 0 already
+    resolved)."""
 
     address: str
 

@@ -28,7 +28,8 @@ import os
 
 
 class DfsError(Exception):
-    """Base of all errors that dfs raises on purpose. `is_retryable`: the same request may be sent again."""
+    """Base of all errors that dfs raises on purpose. `is_retryable`: the same request may be sent
+    again."""
 
     is_retryable: bool = False
     errno: int = errno_names.EIO

@@ -24,7 +24,8 @@ SessionId = NewType("SessionId", int)
 """Names a client's session at the metadata service. Never 0, never used twice."""
 
 ClusterId = NewType("ClusterId", str)
-"""Names a cluster: 32 hex digits chosen by the first metadata server. Empty means "not known yet"."""
+"""Names a cluster: 32 hex digits chosen by the first metadata server. Empty means "not known
+yet"."""
 
 MapEpoch = NewType("MapEpoch", int)
 """Version of the cluster map. Grows by one with every change."""

@@ -1,7 +1,7 @@
 """What parts of dfs say to each other: one tagged union of requests and one of replies per service.
 
-`docs/protocol.md` tells the conversations; `packets.py` turns these into bytes. Bulk data travels beside
-the message as the packet's payload and is never copied into it.
+`docs/protocol.md` tells the conversations; `packets.py` turns these into bytes. Bulk data travels
+beside the message as the packet's payload and is never copied into it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class Message(msgspec.Struct, frozen=True, tag=True, kw_only=True, omit_defaults
 
 
 class Failure(Message, frozen=True, tag=True, kw_only=True):
-    """The request failed. `kind` is the name of a class of dfs.errors; `errno` is set for FsError."""
+    """The request failed. `kind` is the name of a class of dfs.errors; `errno` is set for
+    FsError."""
 
     kind: str
     message: str
@@ -57,7 +58,8 @@ class OpenSession(Message, frozen=True, tag=True, kw_only=True):
 
     client: str
     cluster_id: ClusterId = ClusterId("")
-    """The cluster it expects; empty if it does not know. A mismatch is answered with WrongCluster."""
+    """The cluster it expects; empty if it does not know. A mismatch is answered with
+    WrongCluster."""
     session_id: SessionId = SessionId(0)
     held: tuple[InodeId, ...] = ()
 
@@ -67,7 +69,8 @@ class SessionReply(Message, frozen=True, tag=True, kw_only=True):
     last_op: OpNumber
     """Ops up to here are durable or failed for good; re-send only to learn the outcome (I8)."""
     first_ino: InodeId
-    """Inode numbers [first_ino, end_ino) are the session's to use; on return, those may be partly used."""
+    """Inode numbers [first_ino, end_ino) are the session's to use; on return, those may be partly
+    used."""
     end_ino: InodeId
     settings: VolumeSettings
     cluster_map: ClusterMap
@@ -115,7 +118,8 @@ class NumberedOp(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ApplyOps(Message, frozen=True, tag=True, kw_only=True):
-    """The next ops of the session's stream, numbers consecutive. Answered when all are durable (I3).
+    """The next ops of the session's stream, numbers consecutive. Answered when all are durable
+    (I3).
 
     A number ≤ the session's last op is not applied again; its outcome is told again (I8).
     """
@@ -146,7 +150,8 @@ class ApplyReply(Message, frozen=True, tag=True, kw_only=True):
 
 
 class Lookup(Message, frozen=True, tag=True, kw_only=True):
-    """Answered with InodeReply, or ENOENT, ENOTDIR, ENAMETOOLONG, ESTALE (the directory is gone)."""
+    """Answered with InodeReply, or ENOENT, ENOTDIR, ENAMETOOLONG, ESTALE (the directory is
+    gone)."""
 
     parent: InodeId
     name: bytes
@@ -163,7 +168,8 @@ class InodeReply(Message, frozen=True, tag=True, kw_only=True):
 
 
 class Open(Message, frozen=True, tag=True, kw_only=True):
-    """Hold an inode so that it outlives its last name, and fetch what a reader needs. Answered with OpenReply."""
+    """Hold an inode so that it outlives its last name, and fetch what a reader needs. Answered
+    with OpenReply."""
 
     session_id: SessionId
     ino: InodeId
@@ -188,7 +194,8 @@ class Release(Message, frozen=True, tag=True, kw_only=True):
 
 
 class ReadExtents(Message, frozen=True, tag=True, kw_only=True):
-    """Extents that touch [start, end), by offset, with the inode of the same moment. Answered with ExtentsReply."""
+    """Extents that touch [start, end), by offset, with the inode of the same moment. Answered with
+    ExtentsReply."""
 
     ino: InodeId
     start: int
@@ -325,13 +332,15 @@ class RecordsReply(Message, frozen=True, tag=True, kw_only=True):
 
 
 class GetRecords(Message, frozen=True, tag=True, kw_only=True):
-    """Committed values of these keys, for fsck's second look. Answered with RecordsReply (absent keys left out)."""
+    """Committed values of these keys, for fsck's second look. Answered with RecordsReply (absent
+    keys left out)."""
 
     keys: tuple[bytes, ...]
 
 
 class RepairRecords(Message, frozen=True, tag=True, kw_only=True):
-    """fsck --repair: write `puts` (None deletes) if `checks` (None: absent) still hold. Answered with Done.
+    """fsck --repair: write `puts` (None deletes) if `checks` (None: absent) still hold. Answered
+    with Done.
 
     FsError(EAGAIN) when a check no longer holds: look again.
     """
@@ -393,7 +402,8 @@ class FrameHeader(msgspec.Struct, frozen=True, array_like=True):
 
 
 class BlockHeader(msgspec.Struct, frozen=True, array_like=True):
-    """What turns stored bytes into a block. The block id is the BLAKE3 hash of the frames' hashes, concatenated."""
+    """What turns stored bytes into a block. The block id is the BLAKE3 hash of the frames' hashes,
+    concatenated."""
 
     block_id: BlockId
     length: int
@@ -402,17 +412,20 @@ class BlockHeader(msgspec.Struct, frozen=True, array_like=True):
 
 
 class PutBlock(Message, frozen=True, tag=True, kw_only=True):
-    """Store a block; the payload is its frames' stored bytes in order. Answered with Done once it is durable (I3).
+    """Store a block; the payload is its frames' stored bytes in order. Answered with Done once it
+    is durable (I3).
 
-    CorruptBlock if it does not match its name, NoSpace if the disk is full. Putting a block that is there is no work.
+    CorruptBlock if it does not match its name, NoSpace if the disk is full. Putting a block that
+    is there is no work.
     """
 
     header: BlockHeader
 
 
 class GetBlock(Message, frozen=True, tag=True, kw_only=True):
-    """A whole block, or the frames [first_frame, end_frame). Answered with BlockReply, BlockNotFound, or
-    CorruptBlock: the server found its copy bad, no longer counts it as had, and takes a good one by PutBlock.
+    """A whole block, or the frames [first_frame, end_frame). Answered with BlockReply,
+    BlockNotFound, or CorruptBlock: the server found its copy bad, no longer counts it as had, and
+    takes a good one by PutBlock.
     """
 
     block_id: BlockId
@@ -462,7 +475,8 @@ class ListBlocksReply(Message, frozen=True, tag=True, kw_only=True):
 
 
 class DeleteBlocks(Message, frozen=True, tag=True, kw_only=True):
-    """Forget these: they are condemned (I6). Answered with Done once that is durable; unknown ids are fine."""
+    """Forget these: they are condemned (I6). Answered with Done once that is durable; unknown ids
+    are fine."""
 
     block_ids: tuple[BlockId, ...]
 

@@ -1,14 +1,16 @@
-"""The engine seam: an ordered map of bytes to bytes, small enough for an embedded store and a database alike.
+"""The engine seam: an ordered map of bytes to bytes, small enough for an embedded store and a
+database alike.
 
-Calls block and are made from worker threads (`Environment.run_blocking`); one engine object may be called
-from several threads at once. Leases, fencing, group commit and retries live above this seam, once; engines
-never retry by themselves. `tests/contract/engine_contract.py` is the meaning of this file in executable form.
+Calls block and are made from worker threads (`Environment.run_blocking`); one engine object may be
+called from several threads at once. Leases, fencing, group commit and retries live above this
+seam, once; engines never retry by themselves. `tests/contract/engine_contract.py` is the meaning
+of this file in executable form.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -19,6 +21,9 @@ from dfs.limits import (
     ENGINE_KEY_BYTES_MAX,
     ENGINE_VALUE_BYTES_MAX,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 Row = tuple[bytes, bytes]
 
@@ -61,11 +66,13 @@ class Engine(ABC):
 
     @abstractmethod
     def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """Values in the order of `keys`, None where absent: one consistent read of committed state."""
+        """Values in the order of `keys`, None where absent: one consistent read of committed
+        state."""
 
     @abstractmethod
     def scan(self, start: bytes, end: bytes, limit: int, *, is_reverse: bool = False) -> list[Row]:
-        """The first `limit` rows of the half-open range [start, end), or when reverse the last ones, descending.
+        """The first `limit` rows of the half-open range [start, end), or when reverse the last
+        ones, descending.
 
         One page is consistent in itself; two pages are not one moment.
         """
@@ -78,19 +85,22 @@ class Engine(ABC):
         deletes: Iterable[bytes] = (),
         clears: Iterable[tuple[bytes, bytes]] = (),
     ) -> None:
-        """Write all, if every check (key → expected value, None for absent) holds; durable when it returns (I3).
+        """Write all, if every check (key → expected value, None for absent) holds; durable when it
+        returns (I3).
 
-        `clears` are half-open ranges to empty. Puts, deletes and clears must be disjoint. Raises Conflict,
-        Retry, TooLarge, Unknown, NoSpace.
+        `clears` are half-open ranges to empty. Puts, deletes and clears must be disjoint. Raises
+        Conflict, Retry, TooLarge, Unknown, NoSpace.
         """
 
     @abstractmethod
     def wait(self, key: bytes, seen: bytes | None, timeout_s: float) -> bytes | None:
-        """A hint that `key`'s value is no longer `seen`: returns its value, at the latest after `timeout_s`."""
+        """A hint that `key`'s value is no longer `seen`: returns its value, at the latest after
+        `timeout_s`."""
 
     @abstractmethod
     def export(self, start: bytes, end: bytes) -> Iterator[list[Row]]:
-        """Pages (never empty) of the half-open range, all as of one moment. Close the iterator to free it."""
+        """Pages (never empty) of the half-open range, all as of one moment. Close the iterator to
+        free it."""
 
     @abstractmethod
     def close(self) -> None:

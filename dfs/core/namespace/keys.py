@@ -1,7 +1,8 @@
 """Keys of the engine: the only place that knows byte order.
 
-A key is the shard (2 bytes), a table tag (1 byte) and big-endian fields, so that a directory, a file or
-a queue is one range. Tags never change meaning; `docs/disk_format.md` lists them and a test pins them.
+A key is the shard (2 bytes), a table tag (1 byte) and big-endian fields, so that a directory, a
+file or a queue is one range. Tags never change meaning; `docs/disk_format.md` lists them and a
+test pins them.
 """
 
 from __future__ import annotations

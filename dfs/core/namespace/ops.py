@@ -1,7 +1,8 @@
-"""The ops: one Struct per change of the namespace. What they mean is in `apply.py` and its family files.
+"""The ops: one Struct per change of the namespace. What they mean is in `apply.py` and its family
+files.
 
-An op carries everything that it depends on (who asks, the time, the new inode's number), so applying it
-is deterministic: the same op over the same records gives the same result anywhere.
+An op carries everything that it depends on (who asks, the time, the new inode's number), so
+applying it is deterministic: the same op over the same records gives the same result anywhere.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ class Op(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 
 
 class Create(Op, frozen=True, tag=True, kw_only=True):
-    """open(O_CREAT) and mknod(2): a file, fifo, socket or device. `mode` has the type; the umask is already applied."""
+    """open(O_CREAT) and mknod(2): a file, fifo, socket or device. `mode` has the type; the umask
+    is already applied."""
 
     parent: InodeId
     name: bytes
@@ -91,7 +93,8 @@ class Rename(Op, frozen=True, tag=True, kw_only=True):
 
 
 class SetAttr(Op, frozen=True, tag=True, kw_only=True):
-    """chmod(2), chown(2), truncate(2), utimensat(2), any of them at once. None leaves a field alone."""
+    """chmod(2), chown(2), truncate(2), utimensat(2), any of them at once. None leaves a field
+    alone."""
 
     ino: InodeId
     mode: int | None = None
@@ -105,7 +108,8 @@ class SetAttr(Op, frozen=True, tag=True, kw_only=True):
     """UTIME_NOW: sets `now_ns`; write permission is enough (the owner is not required)."""
     is_mtime_now: bool = False
     has_handle: bool = False
-    """The caller holds the file open for writing: changing the size needs no permission (ftruncate(2))."""
+    """The caller holds the file open for writing: changing the size needs no permission
+    (ftruncate(2))."""
 
 
 class SetXattr(Op, frozen=True, tag=True, kw_only=True):
@@ -152,7 +156,8 @@ class CommitData(Op, frozen=True, tag=True, kw_only=True):
 
 
 class Reclaim(Op, frozen=True, tag=True, kw_only=True):
-    """Takes an orphan apart that nobody holds, a bounded step at a time. Only the metadata server makes these.
+    """Takes an orphan apart that nobody holds, a bounded step at a time. Only the metadata server
+    makes these.
 
     The result's `inode` is None once nothing is left of it.
     """
@@ -161,7 +166,8 @@ class Reclaim(Op, frozen=True, tag=True, kw_only=True):
 
 
 class TrimTail(Op, frozen=True, tag=True, kw_only=True):
-    """Cuts a bounded number of extents off a file's end, but never below `size`, and sets the size to what is left.
+    """Cuts a bounded number of extents off a file's end, but never below `size`, and sets the size
+    to what is left.
 
     Truncating a file of very many extents is several of these and then a SetAttr. Only the metadata
     server makes these.
@@ -207,15 +213,17 @@ class OpResult(msgspec.Struct, frozen=True):
     """What an op gives back."""
 
     inode: Inode | None = None
-    """The object after the op: created, linked, renamed, changed, or (after its last name went) the orphan."""
+    """The object after the op: created, linked, renamed, changed, or (after its last name went)
+    the orphan."""
     orphans: tuple[InodeId, ...] = ()
     """Inodes that lost their last name by this op."""
     is_new: bool = True
     """Create: False when the name existed already."""
 
 
-class Divide(Exception):  # noqa: N818 - control flow, like Missing
-    """The op changes too many records for one batch: apply and commit `first`, then apply the op again."""
+class Divide(Exception):
+    """The op changes too many records for one batch: apply and commit `first`, then apply the op
+    again."""
 
     def __init__(self, first: TrimTail | Reclaim) -> None:
         super().__init__(first)

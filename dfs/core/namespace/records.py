@@ -22,7 +22,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     """Base of all records: immutable, encoded as an array in field order."""
 
 
-class Inode(Record):
+class Inode(Record, frozen=True, array_like=True):
     """An object of the namespace: file, directory, symlink, device, fifo or socket (inode(7))."""
 
     ino: InodeId
@@ -67,21 +67,22 @@ class Inode(Record):
         return stat.S_ISLNK(self.mode)
 
 
-class Dentry(Record):
+class Dentry(Record, frozen=True, array_like=True):
     """One (directory, name) → inode entry. `file_type` is S_IFMT of the inode's mode."""
 
     ino: InodeId
     file_type: int
 
 
-class Xattr(Record):
+class Xattr(Record, frozen=True, array_like=True):
     """The value of one extended attribute (xattr(7)); may be empty."""
 
     value: bytes
 
 
-class Extent(Record):
-    """A range of a file → a piece of a block, or bytes kept right here. Extents never overlap; gaps are holes."""
+class Extent(Record, frozen=True, array_like=True):
+    """A range of a file → a piece of a block, or bytes kept right here. Extents never overlap;
+    gaps are holes."""
 
     offset: int
     """Where it starts in the file, repeated from the key."""
@@ -103,7 +104,7 @@ class Extent(Record):
         return not self.block_id
 
 
-class BlockRef(Record):
+class BlockRef(Record, frozen=True, array_like=True):
     """How often a block is named by extents (I6)."""
 
     count: int
@@ -114,15 +115,15 @@ class BlockRef(Record):
     """About to be deleted: a commit that names it is refused."""
 
 
-class Garbage(Record):
+class Garbage(Record, frozen=True, array_like=True):
     """Marks a block whose count fell to zero; the key holds everything."""
 
 
-class Orphan(Record):
+class Orphan(Record, frozen=True, array_like=True):
     """Marks an inode without a name that is still open, or is being taken apart."""
 
 
-class SessionRecord(Record):
+class SessionRecord(Record, frozen=True, array_like=True):
     """A client's life at the metadata service, and the durable end of its op stream (I8)."""
 
     session_id: SessionId
@@ -131,20 +132,21 @@ class SessionRecord(Record):
     last_op: OpNumber
     """Every op up to here has had its effect, or failed for good."""
     failed_ops: tuple[tuple[OpNumber, int], ...] = ()
-    """(op number, errno) of ops ≤ last_op that failed and whose answer the client may still ask for."""
+    """(op number, errno) of ops ≤ last_op that failed and whose answer the client may still ask
+    for."""
     first_ino: InodeId = InodeId(0)
     """The newest range of inode numbers handed to it: [first_ino, end_ino). Empty if equal."""
     end_ino: InodeId = InodeId(0)
 
 
-class Fence(Record):
+class Fence(Record, frozen=True, array_like=True):
     """Ownership of a shard: every batch checks it and counts `batch_number` up by one (I7)."""
 
     shard_epoch: int
     batch_number: int
 
 
-class Config(Record):
+class Config(Record, frozen=True, array_like=True):
     """The volume's settings, written once when the cluster is made."""
 
     cluster_id: ClusterId
@@ -153,8 +155,9 @@ class Config(Record):
     min_copies: int
 
 
-class Counters(Record):
-    """What grows: the next free inode counter and the next session id; and exact totals for statfs."""
+class Counters(Record, frozen=True, array_like=True):
+    """What grows: the next free inode counter and the next session id; and exact totals for
+    statfs."""
 
     next_ino: InodeId
     next_session: SessionId
@@ -164,7 +167,7 @@ class Counters(Record):
     """Sum of the inodes' stored_bytes: what files hold before deduplication."""
 
 
-class ServerRecord(Record):
+class ServerRecord(Record, frozen=True, array_like=True):
     """A chunk server that has reported at least once."""
 
     server_id: ServerId
@@ -174,7 +177,7 @@ class ServerRecord(Record):
     is_out: bool = False
 
 
-class MapRecord(Record):
+class MapRecord(Record, frozen=True, array_like=True):
     """Version of the cluster map; its servers are the ServerRecords."""
 
     map_epoch: MapEpoch
@@ -192,10 +195,12 @@ def encode_record(record: Record) -> bytes:
 
 
 def decode_record(record_type: type[R], value: bytes) -> R:
-    """The record that `value` encodes. Raises FormatTooNew; a damaged value raises msgspec.DecodeError."""
+    """The record that `value` encodes. Raises FormatTooNew; a damaged value raises
+    msgspec.DecodeError."""
     if value[0] > FORMAT_VERSION:
         raise FormatTooNew(
-            f"record format {value[0]} was written by a newer dfs; this one reads up to {FORMAT_VERSION}"
+            f"record format {value[0]} was written by a newer dfs; "
+            f"this one reads up to {FORMAT_VERSION}"
         )
     decoder = _decoders.get(record_type)
     if decoder is None:

@@ -1,8 +1,9 @@
 """What the rules of the namespace read from and write to.
 
-A `View` answers from memory only. What it does not have it asks for by raising `Missing`; the caller
-fetches that and runs the same function again. So the rules never await, and in an event loop each op is
-atomic without a lock. `Overlay` gathers an op's changes and forgets them when the op fails.
+A `View` answers from memory only. What it does not have it asks for by raising `Missing`; the
+caller fetches that and runs the same function again. So the rules never await, and in an event
+loop each op is atomic without a lock. `Overlay` gathers an op's changes and forgets them when the
+op fails.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ R = TypeVar("R", bound=Record)
 
 
 class ScanRange(NamedTuple):
-    """One page of the half-open key range [start, end): the first, or when reverse the last, `limit` records."""
+    """One page of the half-open key range [start, end): the first, or when reverse the last,
+    `limit` records."""
 
     start: bytes
     end: bytes
@@ -24,7 +26,7 @@ class ScanRange(NamedTuple):
     is_reverse: bool = False
 
 
-class Missing(Exception):  # noqa: N818 - control flow, not an error
+class Missing(Exception):
     """The view lacks records: fetch `keys` and `ranges`, then run the same function again."""
 
     def __init__(self, keys: tuple[bytes, ...] = (), ranges: tuple[ScanRange, ...] = ()) -> None:
@@ -42,7 +44,8 @@ class View(Protocol):
         ...
 
     def scan(self, scan_range: ScanRange, record_type: type[R]) -> list[tuple[bytes, R]]:
-        """The page that `scan_range` names, in key order (descending when reverse). Raises Missing."""
+        """The page that `scan_range` names, in key order (descending when reverse). Raises
+        Missing."""
         ...
 
 
