@@ -73,6 +73,8 @@ PACKET_HEADER_BYTES_MAX: Final = 8 * MIB
 PACKET_PAYLOAD_BYTES_MAX: Final = BLOCK_BYTES_MAX + 64 * KIB
 REQUESTS_IN_FLIGHT_MAX: Final = 256
 """Requests of one connection that a server works on at once."""
+CONNECTION_PAYLOAD_BYTES_MAX: Final = 32 * MIB
+"""Payloads of one connection's requests that a server works on at once; one more may be read."""
 
 # --- chunk server ---
 SEGMENT_BYTES_MAX: Final = 256 * MIB
