@@ -310,7 +310,8 @@ def check_machine_paths(source: Source) -> Iterator[Finding]:
 
 def check_invariants(project: Project) -> Iterator[Finding]:
     """Every invariant number is defined on its page, and every defined one has a checker: a
-    function `check_…` or a class `…Checker` whose text names it."""
+    function `check_…` or a class `…Checker` whose text names it, or a file among the simulation's
+    checkers."""
     page = project.sources.get(INVARIANTS_PAGE)
     if page is None:
         yield Finding(INVARIANTS_PAGE, 1, "invariants", "the page that defines them is missing")
@@ -337,6 +338,8 @@ def _undefined_invariants(source: Source, defined: set[str]) -> Iterator[Finding
 
 
 def _checked_invariants(source: Source) -> Iterator[str]:
+    if source.path.startswith("tests/simulation/checkers/"):
+        yield from INVARIANT.findall(source.text)
     for node in ast.walk(source.tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and (
             node.name.startswith("check_") or node.name.endswith("Checker")
