@@ -35,7 +35,17 @@ CORE_MAY_IMPORT = {"dfs.types", "dfs.limits", "dfs.errors", "dfs.core"} | {
     *("msgspec", "blake3", "zstandard"),
     # The part of the standard library that reads no clock, no disk, no network and no dice.
     *("__future__", "abc", "array", "base64", "binascii", "bisect", "collections", "contextlib"),
-    *("copy", "dataclasses", "enum", "errno", "fractions", "functools", "hashlib", "heapq"),
+    *(
+        "copy",
+        "dataclasses",
+        "enum",
+        "errno",
+        "fractions",
+        "functools",
+        "hashlib",
+        "heapq",
+        "inspect",
+    ),
     *("itertools", "math", "operator", "re", "stat", "string", "struct", "types", "typing", "zlib"),
 }
 # Packages that one place wraps, so that everything else can run without them.
