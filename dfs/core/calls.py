@@ -1,8 +1,8 @@
 """Which calls wait for an answer, until when, and how a failure travels; without I/O.
 
 A call is *waiting* from `start` until exactly one of: `answer` (its reply came), `forget` (its
-caller gave up), `expire` (silence) or `drain` (the link broke). A reply that comes later finds nobody.
-Time enters as an argument, in seconds of any steady clock.
+caller gave up), `expire` (silence) or `drain` (the link broke). A reply that comes later finds
+nobody. Time enters as an argument, in seconds of any steady clock.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 A packet is a prefix of 12 bytes, a header and a payload (docs/protocol.md):
 
-    "dfs"  version  header_len  payload_len  header: msgpack [request_id, message]  payload
-    3      1        u32 BE      u32 BE       header_len bytes                       payload_len bytes
+    "dfs"  version  header_len  payload_len   header: msgpack [id, message]   payload
+    3      1        u32 BE      u32 BE        header_len bytes                payload_len bytes
 
 The reader moves between three states:
 
@@ -41,6 +41,7 @@ PREFIX: Final = struct.Struct(">3sBII")
 BUFFER_BYTES: Final = 64 * KIB
 """Packets up to this size share one buffer; a larger one is received into memory of its own."""
 REQUEST_ID_MAX: Final = (1 << 63) - 1
+ERROR_TEXT_MAX: Final = 200
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _RequestId = Annotated[int, msgspec.Meta(ge=0, le=REQUEST_ID_MAX)]
@@ -272,8 +273,15 @@ class PacketReader(Generic[M]):
             request_id, message = self._decoder.decode(header)
         except (ValueError, RecursionError) as error:
             # msgspec's own errors are ValueErrors, and so is the one for text that is not UTF-8.
-            raise RemoteProtocolError(f"packet makes no sense: {error}") from error
+            raise RemoteProtocolError(f"packet makes no sense: {_one_line(error)}") from error
         return Packet(request_id, message, payload)
+
+
+def _one_line(error: Exception) -> str:
+    """The error's text, fit for one line of a log whatever the other side put into it."""
+    text = str(error)
+    shown = "".join(letter if letter.isprintable() else "?" for letter in text[:ERROR_TEXT_MAX])
+    return shown if len(text) <= ERROR_TEXT_MAX else f"{shown}…"
 
 
 def _version_problem(version: int) -> str:

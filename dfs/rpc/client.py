@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from copy import copy
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import trio
@@ -125,7 +126,7 @@ class _CallLink(Generic[R]):
 
     def _fail_all(self, error: DfsError) -> None:
         for waiter in self._calls.drain():
-            self._fail(waiter, type(error)(str(error)))
+            self._fail(waiter, copy(error))
 
     def _fail(self, waiter: _Waiter, error: DfsError) -> None:
         waiter.error = error
@@ -158,6 +159,13 @@ class _Attempt:
         self.link: _CallLink[Any] | None = None
         self.error: DfsError | None = None
 
+    def end(self, link: _CallLink[Any] | None, error: DfsError | None) -> None:
+        """Tell everyone who waits: exactly one of the two is given."""
+        assert (link is None) != (error is None)
+        assert not self.is_over.is_set()
+        self.link, self.error = link, error
+        self.is_over.set()
+
 
 class RpcClient(Generic[R]):
     """Calls a server. Use as `async with client:`; its tasks end with the block.
@@ -175,6 +183,7 @@ class RpcClient(Generic[R]):
         self._attempt: _Attempt | None = None
         self._nursery: trio.Nursery | None = None
         self._nursery_manager = trio.open_nursery()
+        self._is_closed = False
 
     async def __aenter__(self) -> RpcClient[R]:
         assert self._nursery is None, "a client is used once"
@@ -188,6 +197,7 @@ class RpcClient(Generic[R]):
         traceback: TracebackType | None,
     ) -> bool | None:
         assert self._nursery is not None
+        self._is_closed = True
         # Ending takes no time; without the shield a cancelled caller would hide its own error.
         self._nursery.cancel_scope.shield = True
         self._nursery.cancel_scope.cancel()
@@ -221,33 +231,43 @@ class RpcClient(Generic[R]):
     async def _connected(self) -> _CallLink[R]:
         """The open link, after the attempt that is under way or a new one."""
         assert self._nursery is not None
+        if self._is_closed:
+            raise self._closed_error()
         if self._attempt is None:
             self._attempt = _Attempt()
             self._nursery.start_soon(self._connect_and_run, self._attempt)
         attempt = self._attempt
         await attempt.is_over.wait()
         if attempt.error is not None:
-            raise type(attempt.error)(str(attempt.error))
+            # Each caller gets its own: an exception carries the traceback of one task.
+            raise copy(attempt.error)
         assert attempt.link is not None
         return attempt.link
 
     async def _connect_and_run(self, attempt: _Attempt) -> None:
         """Make the link, tell everyone who waits for it, and carry it until it ends."""
         assert attempt is self._attempt
+        link: _CallLink[R] | None = None
+        error: DfsError | None = self._closed_error()
         try:
-            attempt.link = await self._connect()
-        except (Disconnected, UserError) as error:
-            attempt.error = error
-        self._link = link = attempt.link
-        self._attempt = None
-        attempt.is_over.set()
-        if link is None:
-            return
+            link, error = await self._connect(), None
+        except (Disconnected, UserError) as failure:
+            error = failure
+        finally:
+            self._link, self._attempt = link, None
+            attempt.end(link, error)
+        if link is not None:
+            await self._run_link(link)
+
+    async def _run_link(self, link: _CallLink[R]) -> None:
         try:
             await link.run()
         finally:
             if self._link is link:
                 self._link = None
+
+    def _closed_error(self) -> Disconnected:
+        return Disconnected(f"the client of {self.address} was closed")
 
     async def _connect(self) -> _CallLink[R]:
         try:

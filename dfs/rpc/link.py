@@ -1,8 +1,8 @@
 """One stream with packets in both directions: what client and server share.
 
 `send` never waits: it hands the kernel what it takes at once, and leaves the rest to one writer
-task. So a caller that is cancelled cannot cut a packet in two, and small packets that gather while a
-send is under way leave together. It knows nothing of calls, handlers or deadlines.
+task. So a caller that is cancelled cannot cut a packet in two, and small packets that gather while
+a send is under way leave together. It knows nothing of calls, handlers or deadlines.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 M = TypeVar("M")
 
 BATCH_BYTES_MAX: Final = 64 * KIB
-"""Small buffers are joined up to this size for one send; a larger one is sent as it is."""
+"""Small buffers are joined up to this size for one send."""
+PIECE_BYTES_MAX: Final = 256 * KIB
+"""Large buffers are sent in pieces of this size, each of which counts as progress."""
 SEND_QUEUE_BYTES_MAX: Final = 1 * MIB
 """Above this much unsent, whoever can wait should (`has_room`)."""
 BUFFERS_PER_WRITE_MAX: Final = 64
@@ -158,8 +160,12 @@ class Link(Generic[M]):
         self._room_made = trio.Event()
 
     def _next_batch(self) -> Buffer:
-        """Small buffers joined, or one large one."""
+        """Small buffers joined, or a piece of a large one."""
         first = self._queue.popleft()
+        if len(first) > PIECE_BYTES_MAX:
+            piece = memoryview(first)
+            self._queue.appendleft(piece[PIECE_BYTES_MAX:])
+            return piece[:PIECE_BYTES_MAX]
         parts, total = [first], len(first)
         while self._queue and total + len(self._queue[0]) <= BATCH_BYTES_MAX:
             parts.append(self._queue.popleft())

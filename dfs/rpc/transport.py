@@ -77,7 +77,11 @@ class SystemNetwork(Network):
         parsed = parse_address(address)
         if isinstance(parsed, UnixAddress):
             return await trio.open_unix_socket(parsed.path)
-        stream = await trio.open_tcp_stream(parsed.host, parsed.port)
+        try:
+            stream = await trio.open_tcp_stream(parsed.host, parsed.port)
+        except OSError as error:
+            cause = _first_cause(error)
+            raise OSError(cause.errno, cause.strerror or str(cause)) from error
         _tune_tcp(stream.socket)
         return stream
 
@@ -90,6 +94,15 @@ class SystemNetwork(Network):
 
 
 async def _listen_tcp(address: TcpAddress) -> Listener:
+    try:
+        return _TcpListener(await _bind_tcp(address))
+    except OSError as error:
+        name = format_address(*address)
+        raise OSError(error.errno, f"cannot listen on {name}: {error.strerror}") from error
+
+
+async def _bind_tcp(address: TcpAddress) -> trio.socket.SocketType:
+    """A listening socket on the first of the addresses that the name stands for."""
     found = await trio.socket.getaddrinfo(
         address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
@@ -99,11 +112,18 @@ async def _listen_tcp(address: TcpAddress) -> Listener:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         await listening.bind(socket_address)
         listening.listen(BACKLOG)
-    except OSError as error:
+    except OSError:
         listening.close()
-        name = format_address(*address)
-        raise OSError(error.errno, f"cannot listen on {name}: {error.strerror}") from error
-    return _TcpListener(listening)
+        raise
+    return listening
+
+
+def _first_cause(error: OSError) -> OSError:
+    """Why the first of the attempts failed that trio tells of with a common error."""
+    cause = error.__cause__
+    if isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[0]
+    return cause if isinstance(cause, OSError) else error
 
 
 class _TcpListener(Listener):
