@@ -225,6 +225,6 @@ class Divide(Exception):
     """The op changes too many records for one batch: apply and commit `first`, then apply the op
     again."""
 
-    def __init__(self, first: TrimTail | Reclaim) -> None:
+    def __init__(self, first: TrimTail | Reclaim | CommitData) -> None:
         super().__init__(first)
         self.first = first

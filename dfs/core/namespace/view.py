@@ -8,10 +8,13 @@ op fails.
 
 from __future__ import annotations
 
-from bisect import insort
-from typing import NamedTuple, Protocol, TypeVar
+from bisect import bisect_left, insort
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from dfs.core.namespace.records import Record
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 R = TypeVar("R", bound=Record)
 
@@ -49,6 +52,51 @@ class View(Protocol):
         ...
 
 
+class Together:
+    """Reads that are independent of each other, so that what they lack is asked for at once.
+
+    `with Together(view) as reads:` and inside only gets and scans through `reads`. What they return
+    holds after the block, which raises one `Missing` for all that the view did not have.
+    """
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._keys: list[bytes] = []
+        self._ranges: list[ScanRange] = []
+
+    def get(self, key: bytes, record_type: type[R]) -> R | None:
+        try:
+            return self._view.get(key, record_type)
+        except Missing as missing:
+            self._note(missing)
+            return None
+
+    def scan(self, scan_range: ScanRange, record_type: type[R]) -> list[tuple[bytes, R]]:
+        try:
+            return self._view.scan(scan_range, record_type)
+        except Missing as missing:
+            self._note(missing)
+            return []
+
+    def _note(self, missing: Missing) -> None:
+        assert missing.keys or missing.ranges
+        self._keys.extend(missing.keys)
+        self._ranges.extend(missing.ranges)
+
+    def __enter__(self) -> Together:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is None and (self._keys or self._ranges):
+            keys, ranges = dict.fromkeys(self._keys), dict.fromkeys(self._ranges)
+            raise Missing(tuple(keys), tuple(ranges))
+
+
 class Overlay:
     """A view with changes on top; the base stays as it is. Is a View.
 
@@ -81,7 +129,8 @@ class Overlay:
             insort(self._sorted_keys, key)
 
     def scan(self, scan_range: ScanRange, record_type: type[R]) -> list[tuple[bytes, R]]:
-        changed = [k for k in self._sorted_keys if scan_range.start <= k < scan_range.end]
+        first = bisect_left(self._sorted_keys, scan_range.start)
+        changed = self._sorted_keys[first : bisect_left(self._sorted_keys, scan_range.end)]
         if not changed:
             return self.base.scan(scan_range, record_type)
         # Each deleted key may hide one base record, so ask for that many more.
