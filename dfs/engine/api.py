@@ -59,6 +59,16 @@ class EngineDamaged(DfsError):
     """The store cannot be opened or read. The message names the file and what to do."""
 
 
+class EngineBusy(DfsError):
+    """The store is in use by another process. The message names the directory and the process."""
+
+
+class SnapshotLost(DfsError):
+    """The engine could not hold the moment of an export any longer; start the export again."""
+
+    is_retryable = True
+
+
 class Engine(ABC):
     """Ordered bytes → bytes. Keys sort as unsigned bytes."""
 
@@ -99,8 +109,11 @@ class Engine(ABC):
 
     @abstractmethod
     def export(self, start: bytes, end: bytes) -> Iterator[list[Row]]:
-        """Pages (never empty) of the half-open range, all as of one moment. Close the iterator to
-        free it."""
+        """Pages (never empty) of the half-open range, all as of the moment of this call. Close the
+        iterator to free it.
+
+        Its pages may be asked for from different threads, one after the other. Raises SnapshotLost.
+        """
 
     @abstractmethod
     def close(self) -> None:
