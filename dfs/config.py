@@ -7,6 +7,15 @@ from __future__ import annotations
 
 import msgspec
 
+from dfs.limits import (
+    BLOCK_CACHE_BYTES_MAX,
+    DIRTY_BYTES_MAX,
+    META_PATIENCE_S,
+    SEGMENT_BYTES_MAX,
+    SPACE_RESERVE_BYTES,
+)
+from dfs.types import ClusterId
+
 
 class MountConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One `dfs mount`."""
@@ -30,3 +39,57 @@ class MountConfig(msgspec.Struct, frozen=True, kw_only=True):
         assert self.addresses
         assert self.mountpoint.startswith("/")
         assert self.subdirectory.startswith("/")
+
+
+class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """One client: a mount has one, and so does a Python program that uses `dfs.client`."""
+
+    name: str = "dfs client"
+    """Who it is, for people: host, process id, mount point."""
+    cluster_id: ClusterId = ClusterId("")
+    """The cluster it expects; empty takes any."""
+    dirty_bytes_max: int = DIRTY_BYTES_MAX
+    """Dirty data in memory; a writer that would exceed it waits."""
+    block_cache_bytes_max: int = BLOCK_CACHE_BYTES_MAX
+    compression_level: int = 1
+    """Of zstd, for blocks on their way out."""
+    connect_patience_s: float = 5.0
+    """How long the first link to a metadata server is tried for."""
+    patience_s: float = META_PATIENCE_S
+    """How long an operation is tried for while servers do not answer."""
+    hedge_s: float = 2.0
+    """Silence of a chunk server after which the next copy is tried as well."""
+
+    def __post_init__(self) -> None:
+        assert self.dirty_bytes_max > 0
+        assert self.block_cache_bytes_max > 0
+        assert 0 < self.hedge_s < self.patience_s
+
+
+class ChunkConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """One `dfs chunk`."""
+
+    data: str
+    """Data directory; made when absent."""
+    meta: tuple[str, ...]
+    """Metadata servers to report to, `HOST:PORT` or `unix:PATH`; at least one."""
+    listen: str
+    """Where to listen, `HOST:PORT` (port 0: any) or `unix:PATH`."""
+    advertise: str = ""
+    """The address that clients are told; empty: the one listened on."""
+    zone: str = ""
+    """Failure domain; empty: the server's own id, so that every server is a zone of its own."""
+    capacity_bytes: int | None = None
+    """Bytes that segments may take; None: what the disk has."""
+    reserve_bytes: int = SPACE_RESERVE_BYTES
+    """Left free on the disk, so that deletes and compaction can proceed."""
+    segment_bytes: int = SEGMENT_BYTES_MAX
+    """Size at which the next segment begins."""
+
+    def __post_init__(self) -> None:
+        assert self.data
+        assert self.meta
+        assert self.listen
+        assert self.capacity_bytes is None or self.capacity_bytes > 0
+        assert self.reserve_bytes >= 0
+        assert self.segment_bytes > 0

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dfs.core.namespace.ops import ClientOp
+    from dfs.errors import DfsError
     from dfs.types import InodeId
 
 BATCH_OPS_MAX: Final = 256
@@ -46,6 +47,12 @@ class JournalEntry:
     number: OpNumber = NO_NUMBER
     """0 while it waits."""
     outcome: OpOutcome | None = None
+    error: DfsError | None = None
+    """Set instead of an outcome when the session was lost."""
+
+    @property
+    def is_over(self) -> bool:
+        return self.outcome is not None or self.error is not None
 
 
 class OpJournal:
@@ -75,6 +82,7 @@ class OpJournal:
 
     def withdraw(self, entry: JournalEntry) -> bool:
         """Take back an op that was never sent. False: it may have happened already."""
+        assert not entry.is_over
         if entry.number:
             return False
         self._waiting.remove(entry)
@@ -128,9 +136,12 @@ class OpJournal:
         """Inodes that unanswered ops create and hold open: they must outlive a lost link."""
         return [entry.op.ino for entry in self._sent if entry.has_hold and hasattr(entry.op, "ino")]
 
-    def restart(self) -> list[JournalEntry]:
+    def restart(self, error: DfsError) -> list[JournalEntry]:
         """The session is gone: numbers begin anew. Returns what was unanswered, in order."""
         lost = [*self._sent, *self._waiting]
+        for entry in lost:
+            assert not entry.is_over
+            entry.error = error
         self._sent.clear()
         self._waiting.clear()
         self._last_number = NO_NUMBER

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from dfs.core.journal import BATCH_BYTES_MAX, BATCH_OPS_MAX, OpJournal, op_bytes
 from dfs.core.messages import OpOutcome
 from dfs.core.namespace.ops import ClientOp, CommitData, Create, Piece, SetXattr, Unlink
+from dfs.errors import Fenced
 from dfs.limits import KIB
 from dfs.types import ROOT, Credentials, InodeId, OpNumber
 
@@ -65,7 +66,7 @@ def test_a_batch_is_bounded_in_ops_and_bytes() -> None:
     batch = journal.next_batch()
     assert 1 < len(batch) < 30
     assert len(msgspec.msgpack.encode(batch)) <= BATCH_BYTES_MAX
-    journal.restart()
+    journal.restart(Fenced("gone"))
     for number in range(BATCH_OPS_MAX + 1):
         journal.add(unlink(number))
     assert len(journal.next_batch()) <= BATCH_OPS_MAX
@@ -101,6 +102,18 @@ def test_the_servers_last_op_must_fit() -> None:
     assert [journal.knows(OpNumber(last)) for last in range(5)] == [True] * 4 + [False]
     journal.settle(batch[:2], answers(2))
     assert [journal.knows(OpNumber(last)) for last in range(5)] == [False, False, True, True, False]
+
+
+def test_a_lost_session_fails_everything_and_counts_from_one() -> None:
+    journal = OpJournal()
+    sent = journal.add(unlink(1))
+    journal.next_batch()
+    waiting = journal.add(unlink(2))
+    assert journal.restart(Fenced("expired")) == [sent, waiting]
+    assert isinstance(sent.error, Fenced)
+    assert waiting.is_over
+    journal.add(unlink(3))
+    assert [op.number for op in journal.next_batch()] == [1]
 
 
 @given(st.lists(st.sampled_from(["add", "send", "lose", "withdraw"]), max_size=60))
