@@ -198,12 +198,13 @@ class RpcClient(Generic[R]):
     ) -> bool | None:
         assert self._nursery is not None
         self._is_closed = True
-        # Ending takes no time; without the shield a cancelled caller would hide its own error.
+        if self._nursery.cancel_scope.cancel_called:
+            # A task of ours died of a bug, and the block was cancelled because of it.
+            return await self._nursery_manager.__aexit__(error_type, error, traceback)
+        # The block's own error passes by the nursery, which would wrap it into a group or, being
+        # cancelled, swallow the caller's cancellation. The shield: ending takes no time.
         self._nursery.cancel_scope.shield = True
         self._nursery.cancel_scope.cancel()
-        if not isinstance(error, Exception):
-            return await self._nursery_manager.__aexit__(error_type, error, traceback)
-        # The nursery would wrap the caller's error into a group.
         await self._nursery_manager.__aexit__(None, None, None)
         return None
 

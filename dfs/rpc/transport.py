@@ -80,8 +80,7 @@ class SystemNetwork(Network):
         try:
             stream = await trio.open_tcp_stream(parsed.host, parsed.port)
         except OSError as error:
-            cause = _first_cause(error)
-            raise OSError(cause.errno, cause.strerror or str(cause)) from error
+            raise _plain_error(error) from error
         _tune_tcp(stream.socket)
         return stream
 
@@ -118,12 +117,14 @@ async def _bind_tcp(address: TcpAddress) -> trio.socket.SocketType:
     return listening
 
 
-def _first_cause(error: OSError) -> OSError:
+def _plain_error(error: OSError) -> OSError:
     """Why the first of the attempts failed that trio tells of with a common error."""
     cause = error.__cause__
     if isinstance(cause, BaseExceptionGroup):
         cause = cause.exceptions[0]
-    return cause if isinstance(cause, OSError) else error
+    if isinstance(cause, OSError) and cause.errno:
+        return OSError(cause.errno, os.strerror(cause.errno))
+    return error
 
 
 class _TcpListener(Listener):

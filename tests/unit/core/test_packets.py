@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from typing import Any
 
@@ -109,7 +110,7 @@ def test_any_cuts(
     reader: PacketReader[Any] = PacketReader(ChunkRequest, buffer_bytes=buffer_bytes)
     edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     received = read_all(reader)
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         piece = stream[start:end]
         if not is_in_place:
             reader.feed(piece)
