@@ -8,10 +8,16 @@ from __future__ import annotations
 import msgspec
 
 from dfs.limits import (
+    BLOCK_BYTES_DEFAULT,
+    BLOCK_BYTES_MAX,
+    BLOCK_BYTES_MIN,
     BLOCK_CACHE_BYTES_MAX,
+    COPIES_MAX,
     DIRTY_BYTES_MAX,
     META_PATIENCE_S,
+    RECORD_CACHE_COUNT_MAX,
     SEGMENT_BYTES_MAX,
+    SESSION_TTL_S,
     SPACE_RESERVE_BYTES,
 )
 from dfs.types import ClusterId
@@ -93,3 +99,33 @@ class ChunkConfig(msgspec.Struct, frozen=True, kw_only=True):
         assert self.capacity_bytes is None or self.capacity_bytes > 0
         assert self.reserve_bytes >= 0
         assert self.segment_bytes > 0
+
+
+class MetaConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """One `dfs meta`. The volume's settings matter only when its first server makes the volume."""
+
+    listen: str
+    """Where to listen, `HOST:PORT` (port 0: any) or `unix:PATH`."""
+    block_bytes: int = BLOCK_BYTES_DEFAULT
+    """Of a new volume: its largest block. A power of two."""
+    copies: int = 2
+    """Of a new volume: copies wanted of every block."""
+    min_copies: int | None = None
+    """Of a new volume: copies needed before an extent may name the block (I1); None: all but one,
+    at least 1."""
+    session_ttl_s: float = SESSION_TTL_S
+    """A session that says nothing for this long is expired."""
+    garbage_grace_s: float = 10.0
+    """How long a block waits in the garbage queue before it is condemned."""
+    cached_records_max: int = RECORD_CACHE_COUNT_MAX
+    """Committed records kept in memory; large ones count several times."""
+
+    def __post_init__(self) -> None:
+        assert self.listen
+        assert BLOCK_BYTES_MIN <= self.block_bytes <= BLOCK_BYTES_MAX
+        assert self.block_bytes & (self.block_bytes - 1) == 0
+        assert 1 <= self.copies <= COPIES_MAX
+        assert self.min_copies is None or 1 <= self.min_copies <= self.copies
+        assert self.session_ttl_s > 0
+        assert self.garbage_grace_s >= 0
+        assert self.cached_records_max > 0
