@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from dfs.chunk.segment_log import segment_name
-from dfs.core.blocks import decode_frames, frame_span, verify_header
+from dfs.core.blocks import decode_frames, frame_span
 from dfs.core.messages import BlockHeader
 from dfs.core.segments import (
     SegmentRecord,
@@ -23,7 +23,6 @@ from dfs.core.segments import (
     segment_key,
 )
 from dfs.errors import CorruptBlock, DfsError, FsError
-from dfs.limits import BLOCK_BYTES_MAX
 
 if TYPE_CHECKING:
     from dfs.chunk.disk import Buffer, Disk
@@ -44,15 +43,7 @@ class Misplaced(CorruptBlock):
 
 def prepare_put(header: BlockHeader, stored: Buffer) -> Prepared:
     """Verify a whole block as it came. Raises CorruptBlock (I2)."""
-    verify_header(header)
-    if not 0 < header.length <= BLOCK_BYTES_MAX:
-        raise CorruptBlock(f"a block of {header.length} bytes is not allowed")
-    stored_bytes = sum(frame.stored_bytes for frame in header.frames)
-    if stored_bytes != len(stored):
-        raise CorruptBlock(f"its header tells of {stored_bytes} bytes, {len(stored)} came")
-    if stored_bytes > header.length:
-        raise CorruptBlock("its frames are larger than the block")
-    decode_frames(header, memoryview(stored), 0, len(header.frames))
+    decode_frames(header, stored)
     return Prepared(encode_header(header), payload_checksum(stored))
 
 
@@ -101,7 +92,7 @@ class BlockReader:
     def verify(self, block_id: BlockId, location: BlockLocation) -> None:
         """Compare every byte with the block's name. Raises as `read` does."""
         header, stored = self.read_whole(block_id, location)
-        decode_frames(header, stored, 0, len(header.frames))
+        decode_frames(header, stored)
 
     def _parse(self, block_id: BlockId, location: BlockLocation, data: Buffer) -> SegmentRecord:
         key = segment_key(self._server_id, location.segment)

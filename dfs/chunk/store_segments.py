@@ -201,11 +201,10 @@ class SegmentStore(BlockStore):
         async with self._writing:
             return [copy.deepcopy(usage) for usage in self._index.usages]
 
-    async def mutate(self, mutation: Mutation) -> None:
-        """Have a mutation written; durable when it returns. Raises DfsError."""
-        if isinstance(mutation, Put):
-            assert mutation.source is not None
-        await _outcome(self._enqueue(mutation))
+    async def mutate_all(self, mutations: Sequence[Mutation]) -> None:
+        """Have mutations written, in order; durable when it returns. Raises DfsError."""
+        for pending in [self._enqueue(mutation) for mutation in mutations]:
+            await _outcome(pending)
 
     # ------------------------------------------------------------ the writer
 
@@ -227,7 +226,7 @@ class SegmentStore(BlockStore):
                     next_checkpoint_s = trio.current_time() + INDEX_CHECKPOINT_S
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + _CLOSE_TIMEOUT_S):
-                await self._checkpoint()
+                await self._checkpoint(is_last=True)
 
     async def _wait_for_work(self) -> None:
         while not self._queue:
@@ -273,16 +272,16 @@ class SegmentStore(BlockStore):
         pending.error = error
         pending.done.set()
 
-    async def _checkpoint(self) -> None:
+    async def _checkpoint(self, *, is_last: bool = False) -> None:
         """Write the index. A failure costs the next start a longer replay, nothing else."""
         async with self._writing:
             if self._index.recent_count == 0:
                 return
             try:
                 await self._environment.run_blocking(self._writer.checkpoint)
-            except EngineDamaged:
-                raise
-            except (DfsError, OSError) as error:
+            except DfsError as error:
+                if isinstance(error, EngineDamaged) and not is_last:
+                    raise
                 logger.warning("index: no checkpoint could be written: %s", error)
 
     # ------------------------------------------------------------ the queue
@@ -358,7 +357,7 @@ class SegmentStore(BlockStore):
             logger.warning("index: it does not fit the segments, the next start rebuilds it")
             self._index.distrust()
         self._bad[block_id] = None
-        await self.mutate(MarkBad(block_id, location))
+        await self.mutate_all([MarkBad(block_id, location)])
 
 
 async def _outcome(pending: _Pending) -> None:
