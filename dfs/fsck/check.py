@@ -52,13 +52,15 @@ async def check_cluster(
     """
     repaired: list[str] = []
     async with open_servers(environment, addresses) as (servers, unreachable):
-        for _ in range(PASSES_MAX):
-            check = _Check(servers, progress)
-            await check.run(verify_data=verify_data)
-            mended = await check.repair() if repair else []
-            repaired += mended
+        check = _Check(servers, progress)
+        await check.run(verify_data=verify_data)
+        for _ in range(PASSES_MAX if repair else 0):
+            mended = await check.repair()
             if not mended:
                 break
+            repaired += mended
+            check = _Check(servers, progress)
+            await check.run(verify_data=verify_data)
     check.report.repaired = repaired
     check.report.unreachable = unreachable
     return check.report
