@@ -328,9 +328,9 @@ class EngineContract:
         acknowledged: list[tuple[int, int]] = []
 
         def own(shard_epoch: int) -> None:
-            number = take_over(shard_epoch)
+            number = first = take_over(shard_epoch)
             # The last owner has nobody to be fenced by.
-            while shard_epoch < owner_count or number < 30 * owner_count:
+            while shard_epoch < owner_count or number < first + 30:
                 fence, row = b"%d %d" % (shard_epoch, number), b"row %06d" % (number + 1)
                 next_fence = b"%d %d" % (shard_epoch, number + 1)
                 try:
@@ -363,7 +363,7 @@ class EngineContract:
         assert [(int(key[4:]), int(value)) for key, value in rows] == sorted(acknowledged)
         owners = [int(value) for _, value in rows]
         assert owners == sorted(owners)
-        assert set(owners) == set(range(1, owner_count + 1))
+        assert {1, owner_count} <= set(owners)
         assert [int(key[4:]) for key, _ in rows] == list(range(1, len(rows) + 1))
         assert engine.get([FENCE]) == [b"%d %d" % (owner_count, len(rows))]
 
