@@ -359,7 +359,7 @@ class EngineContract:
 
         owner_count = 5
         run_threads([lambda shard_epoch=n: own(shard_epoch) for n in range(1, owner_count + 1)])
-        rows = engine.scan(b"row", b"rox", 10_000)
+        rows = rows_of(engine, b"row", b"rox")
         assert [(int(key[4:]), int(value)) for key, value in rows] == sorted(acknowledged)
         owners = [int(value) for _, value in rows]
         assert owners == sorted(owners)
