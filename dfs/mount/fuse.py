@@ -1,0 +1,323 @@
+"""The FUSE adapter: every handler converts, calls the client, and converts back.
+
+It knows pyfuse3 and `dfs.client`, and nothing of servers, blocks or records' keys. Handlers are
+wrapped by `answered`, so that every failure is an errno.
+
+Node ids are inode numbers, except that the kernel's root (1) is whatever directory was mounted.
+Nothing is cached by the kernel across operations: time-outs are zero, no lease backs them (I4).
+Lookup counts are not kept: an inode lives as long as it has a name or is open, and whoever asks
+for one that is gone is answered ESTALE, so `forget` has nothing to do.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import time
+from collections import OrderedDict
+from contextlib import aclosing, contextmanager
+from typing import TYPE_CHECKING
+
+import msgspec
+import pyfuse3
+import trio
+
+from dfs.errors import FsError
+from dfs.mount.answers import answered
+from dfs.mount.attributes import (
+    AttributeChanges,
+    caller,
+    directory_stub,
+    entry_attributes,
+    requested_changes,
+    statfs_data,
+)
+from dfs.mount.introspection import VIRTUAL_PREFIXES, virtual_xattr
+from dfs.types import ROOT, InodeId
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pyfuse3 import EntryAttributes, FileInfo, ReaddirToken, RequestContext, SetattrFields
+
+    from dfs.client.client import Client
+    from dfs.client.directory import DirectoryHandle
+    from dfs.client.handles import FileHandle
+    from dfs.core.namespace.records import Inode
+    from dfs.mount.introspection import MountIdentity
+    from dfs.types import Credentials
+
+DOTS = 2
+"""Directory positions 1 and 2 are after "." and ".."; the client's cookies follow, shifted."""
+VERSIONS_KEPT = 65_536
+
+
+class FuseOperations(pyfuse3.Operations):
+    """One mounted directory tree. `root` is the inode that the kernel sees as its root."""
+
+    supports_dot_lookup = True
+    enable_writeback_cache = False
+    enable_acl = False
+
+    def __init__(self, client: Client, identity: MountIdentity, root: InodeId = ROOT) -> None:
+        assert root > 0
+        self._client = client
+        self._identity = identity
+        self._root = root
+        self._numbers = itertools.count(1)
+        self._files: dict[int, FileHandle] = {}
+        self._directories: dict[int, DirectoryHandle] = {}
+        self._versions: OrderedDict[InodeId, int] = OrderedDict()
+        self.ready = trio.Event()
+        """Set when the kernel has agreed on the protocol."""
+
+    def init(self) -> None:
+        self.ready.set()
+
+    # ------------------------------------------------------------ numbers
+
+    def _ino(self, node_id: int) -> InodeId:
+        assert node_id > 0
+        return self._root if node_id == pyfuse3.ROOT_INODE else InodeId(node_id)
+
+    def _node_id(self, ino: InodeId) -> int:
+        assert ino > 0
+        return pyfuse3.ROOT_INODE if ino == self._root else ino
+
+    def _entry(self, inode: Inode) -> EntryAttributes:
+        return entry_attributes(inode, self._node_id(inode.ino))
+
+    # ------------------------------------------------------------ names
+
+    @answered
+    async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
+        parent = self._ino(parent_inode)
+        if name in (b".", b".."):
+            return await self._dot(parent, name)
+        return self._entry(await self._client.lookup(parent, name))
+
+    async def _dot(self, ino: InodeId, name: bytes) -> EntryAttributes:
+        """What NFS servers and open_by_handle_at(2) ask; the mount's root is its own parent."""
+        inode = await self._client.getattr(ino)
+        if name == b".." and ino != self._root:
+            if not inode.is_directory:
+                raise FsError(errno.ENOTDIR)
+            inode = await self._client.getattr(inode.parent)
+        return self._entry(inode)
+
+    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        assert all(count > 0 for _, count in inode_list)
+
+    @answered
+    async def mknod(
+        self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: RequestContext
+    ) -> EntryAttributes:
+        parent = self._ino(parent_inode)
+        return self._entry(await self._client.mknod(parent, name, mode, rdev, caller(ctx)))
+
+    @answered
+    async def mkdir(
+        self, parent_inode: int, name: bytes, mode: int, ctx: RequestContext
+    ) -> EntryAttributes:
+        parent = self._ino(parent_inode)
+        return self._entry(await self._client.mkdir(parent, name, mode & 0o7777, caller(ctx)))
+
+    @answered
+    async def symlink(
+        self, parent_inode: int, name: bytes, target: bytes, ctx: RequestContext
+    ) -> EntryAttributes:
+        parent = self._ino(parent_inode)
+        return self._entry(await self._client.symlink(parent, name, target, caller(ctx)))
+
+    @answered
+    async def link(
+        self, inode: int, new_parent_inode: int, new_name: bytes, ctx: RequestContext
+    ) -> EntryAttributes:
+        ino, parent = self._ino(inode), self._ino(new_parent_inode)
+        return self._entry(await self._client.link(ino, parent, new_name, caller(ctx)))
+
+    @answered
+    async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
+        await self._client.unlink(self._ino(parent_inode), name, caller(ctx))
+
+    @answered
+    async def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
+        await self._client.rmdir(self._ino(parent_inode), name, caller(ctx))
+
+    @answered
+    async def rename(
+        self,
+        parent_inode_old: int,
+        name_old: bytes,
+        parent_inode_new: int,
+        name_new: bytes,
+        flags: int,
+        ctx: RequestContext,
+    ) -> None:
+        source, target = self._ino(parent_inode_old), self._ino(parent_inode_new)
+        await self._client.rename(source, name_old, target, name_new, flags, caller(ctx))
+
+    @answered
+    async def readlink(self, inode: int, ctx: RequestContext) -> bytes:
+        return await self._client.readlink(self._ino(inode))
+
+    # ------------------------------------------------------------ attributes
+
+    @answered
+    async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
+        return self._entry(await self._client.getattr(self._ino(inode)))
+
+    @answered
+    async def setattr(
+        self,
+        inode: int,
+        attr: EntryAttributes,
+        fields: SetattrFields,
+        fh: int | None,
+        ctx: RequestContext,
+    ) -> EntryAttributes:
+        ino, changes, credentials = self._ino(inode), requested_changes(attr, fields), caller(ctx)
+        try:
+            changed = await self._change(ino, credentials, changes, has_handle=fh is not None)
+        except FsError as error:
+            if error.errno != errno.EPERM or not changes.may_mean_now(time.time_ns()):
+                raise
+            # pyfuse3 hides UTIME_NOW. The kernel has allowed this caller to set these times, and
+            # whoever is not the owner may only set "now".
+            changed = await self._change(ino, credentials, changes.as_now(), has_handle=False)
+        return self._entry(changed)
+
+    async def _change(
+        self, ino: InodeId, who: Credentials, changes: AttributeChanges, *, has_handle: bool
+    ) -> Inode:
+        fields = msgspec.structs.asdict(changes)
+        return await self._client.setattr(ino, who, has_handle=has_handle, **fields)
+
+    @answered
+    async def statfs(self, ctx: RequestContext) -> pyfuse3.StatvfsData:
+        reply = await self._client.statfs()
+        return statfs_data(reply, self._client.cluster_map.copies)
+
+    # ------------------------------------------------------------ extended attributes
+
+    @answered
+    async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
+        ino = self._ino(inode)
+        if name.startswith(VIRTUAL_PREFIXES):
+            return await virtual_xattr(self._client, self._identity, ino, name)
+        return await self._client.getxattr(ino, name)
+
+    @answered
+    async def listxattr(self, inode: int, ctx: RequestContext) -> Sequence[bytes]:
+        return await self._client.listxattr(self._ino(inode))
+
+    @answered
+    async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
+        if name.startswith(VIRTUAL_PREFIXES):
+            raise FsError(errno.EPERM, "read-only")
+        await self._client.setxattr(self._ino(inode), name, value, 0, caller(ctx))
+
+    @answered
+    async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
+        if name.startswith(VIRTUAL_PREFIXES):
+            raise FsError(errno.EPERM, "read-only")
+        await self._client.removexattr(self._ino(inode), name, caller(ctx))
+
+    # ------------------------------------------------------------ open files
+
+    @answered
+    async def create(
+        self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: RequestContext
+    ) -> tuple[FileInfo, EntryAttributes]:
+        parent = self._ino(parent_inode)
+        handle, inode = await self._client.create(parent, name, mode, caller(ctx), flags=flags)
+        return self._opened(handle, inode), self._entry(inode)
+
+    @answered
+    async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
+        handle = await self._client.open(self._ino(inode), flags, caller(ctx))
+        return self._opened(handle, handle.inode)
+
+    def _opened(self, handle: FileHandle, inode: Inode) -> FileInfo:
+        """The kernel may keep its pages of a file whose content is what it was at the last open."""
+        number = next(self._numbers)
+        assert number not in self._files
+        self._files[number] = handle
+        keep = self._versions.pop(inode.ino, None) == inode.data_version
+        self._versions[inode.ino] = inode.data_version
+        if len(self._versions) > VERSIONS_KEPT:
+            self._versions.popitem(last=False)
+        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(number), keep_cache=keep)
+
+    @answered
+    async def read(self, fh: int, off: int, size: int) -> bytes:
+        return await self._client.read(self._files[fh], off, size)
+
+    @answered
+    async def write(self, fh: int, off: int, buf: bytes) -> int:
+        written = await self._client.write(self._files[fh], off, buf)
+        assert written == len(buf)
+        return written
+
+    @answered
+    async def flush(self, fh: int) -> None:
+        handle = self._files[fh]
+        with self._distrusting_pages(handle):
+            await self._client.flush(handle)
+
+    @answered
+    async def fsync(self, fh: int, datasync: bool) -> None:
+        handle = self._files[fh]
+        with self._distrusting_pages(handle):
+            await self._client.fsync(handle)
+
+    @contextmanager
+    def _distrusting_pages(self, handle: FileHandle) -> Iterator[None]:
+        """The kernel's pages have what a failed flush lost: the next open drops them."""
+        try:
+            yield
+        except BaseException:
+            self._versions.pop(handle.inode.ino, None)
+            raise
+
+    @answered
+    async def release(self, fh: int) -> None:
+        await self._client.release(self._files.pop(fh))
+
+    # ------------------------------------------------------------ open directories
+
+    @answered
+    async def opendir(self, inode: int, ctx: RequestContext) -> int:
+        handle = await self._client.open_directory(self._ino(inode))
+        number = next(self._numbers)
+        self._directories[number] = handle
+        return pyfuse3.FileHandleT(number)
+
+    @answered
+    async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
+        """An entry that did not fit is asked for again; of those that did, no count is kept."""
+        handle = self._directories[fh]
+        for name, node_id, position in self._dots(handle, start_id):
+            if not pyfuse3.readdir_reply(token, name, directory_stub(node_id), position):
+                return
+        entries = self._client.read_directory(handle, max(0, start_id - DOTS))
+        async with aclosing(entries):
+            async for name, inode, cookie in entries:
+                if not pyfuse3.readdir_reply(token, name, self._entry(inode), cookie + DOTS):
+                    return
+
+    def _dots(self, handle: DirectoryHandle, start_id: int) -> list[tuple[bytes, int, int]]:
+        """ "." and "..", as far as they come after `start_id`: name, node id, position."""
+        directory = handle.inode
+        parent = self._root if directory.ino == self._root else directory.parent
+        both = [(b".", self._node_id(directory.ino), 1), (b"..", self._node_id(parent), DOTS)]
+        return both[start_id:]
+
+    @answered
+    async def releasedir(self, fh: int) -> None:
+        await self._client.release_directory(self._directories.pop(fh))
+
+    @answered
+    async def fsyncdir(self, fh: int, datasync: bool) -> None:
+        """Nothing is owed: a change of the namespace is durable before it is answered (I3)."""
+        assert fh in self._directories

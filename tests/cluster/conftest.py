@@ -1,0 +1,34 @@
+"""Fixtures of the cluster tests: `cluster` (one per module) and `fresh_cluster` (one per test)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cluster.running import Cluster, can_mount, running_cluster
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Cluster"]
+
+
+@pytest.fixture(scope="session")
+def _needs_mounts() -> None:
+    if problem := can_mount():
+        pytest.skip(problem)
+
+
+@pytest.fixture(scope="module")
+def cluster(_needs_mounts: None) -> Iterator[Cluster]:
+    """A cluster for all tests of a module: 3 chunk servers, 2 copies."""
+    with running_cluster() as running:
+        yield running
+
+
+@pytest.fixture
+def fresh_cluster(_needs_mounts: None) -> Iterator[Cluster]:
+    """A cluster for one test."""
+    with running_cluster() as running:
+        yield running
