@@ -258,14 +258,7 @@ class RpcClient(Generic[R]):
             self._link, self._attempt = link, None
             attempt.end(link, error)
         if link is not None:
-            await self._run_link(link)
-
-    async def _run_link(self, link: _CallLink[R]) -> None:
-        try:
             await link.run()
-        finally:
-            if self._link is link:
-                self._link = None
 
     def _closed_error(self) -> Disconnected:
         return Disconnected(f"the client of {self.address} was closed")

@@ -104,14 +104,13 @@ class _ServedConnection:
 
     async def _wait_for_room(self) -> None:
         """Return when one more request may be taken on."""
-        await self._link.wait_for_room()
-        while (
-            self._in_flight >= REQUESTS_IN_FLIGHT_MAX
-            or self._payload_bytes >= CONNECTION_PAYLOAD_BYTES_MAX
-        ):
+        while True:
+            await self._link.wait_for_room()
+            is_busy = self._in_flight >= REQUESTS_IN_FLIGHT_MAX
+            if not is_busy and self._payload_bytes < CONNECTION_PAYLOAD_BYTES_MAX:
+                return
             self._request_ended = trio.Event()
             await self._request_ended.wait()
-            await self._link.wait_for_room()
 
     def _wake_worker(self, nursery: trio.Nursery) -> None:
         if self._idle:
@@ -143,7 +142,6 @@ class _ServedConnection:
         try:
             buffers = await self._answer(packet)
             self._send(buffers)
-            await self._link.wait_for_room()
         finally:
             self._in_flight -= 1
             self._payload_bytes -= len(packet.payload)

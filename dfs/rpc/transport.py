@@ -223,6 +223,9 @@ def _tune_tcp(stream_socket: trio.socket.SocketType) -> None:
     stream_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEP_ALIVE_IDLE_S)
     stream_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEP_ALIVE_IDLE_S)
     stream_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEP_ALIVE_PROBES)
+    # Probes are only sent while nothing else is under way; this is for a link that was sending.
+    patience_ms = KEEP_ALIVE_IDLE_S * (1 + KEEP_ALIVE_PROBES) * 1000
+    stream_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience_ms)
 
 
 def system_environment() -> Environment:

@@ -277,6 +277,24 @@ async def test_an_error_in_the_block_comes_out_as_it_is(is_linked: bool) -> None
         await block()
 
 
+async def test_an_error_in_a_cancelled_block_is_not_hidden() -> None:
+    environment = memory_environment()
+    await environment.network.listen(ADDRESS)
+
+    async def block(scope: trio.CancelScope) -> None:
+        async with RpcClient(environment, ADDRESS, ChunkReply) as client:
+            with trio.move_on_after(0):
+                await client.call(GetChunkStatus())
+            await trio.testing.wait_all_tasks_blocked()
+            scope.cancel()
+            raise NoSpace("mine")
+
+    with trio.CancelScope() as scope:
+        with pytest.raises(NoSpace, match="mine"):
+            await block(scope)
+        assert scope.cancel_called
+
+
 async def test_a_cancelled_block_ends_as_cancelled() -> None:
     environment = memory_environment()
     await environment.network.listen(ADDRESS)

@@ -219,6 +219,20 @@ async def test_workers_end_when_they_are_too_many() -> None:
         assert count_tasks(nursery) <= tasks_before + IDLE_WORKERS_MAX + 2
 
 
+async def test_nothing_is_left_of_a_connection_that_ended() -> None:
+    async with scene() as (on, nursery):
+        on.gate.set()
+        tasks_before = count_tasks(nursery)
+        peer = await on.peer()
+        for number in range(10):
+            await peer.send(number + 1, GetChunkStatus(), label(number))
+        await peer.receive_many(10)
+        assert count_tasks(nursery) > tasks_before
+        await peer.stream.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        assert count_tasks(nursery) == tasks_before
+
+
 def count_tasks(nursery: trio.Nursery) -> int:
     """Tasks below this nursery."""
     return sum(
