@@ -289,10 +289,14 @@ async def test_an_error_in_a_cancelled_block_is_not_hidden() -> None:
             scope.cancel()
             raise NoSpace("mine")
 
+    seen: list[str] = []
     with trio.CancelScope() as scope:
-        with pytest.raises(NoSpace, match="mine"):
+        try:
             await block(scope)
-        assert scope.cancel_called
+        except NoSpace as error:
+            seen.append(str(error))
+    # Looked at out here: the scope would swallow what a cancellation hides.
+    assert seen == ["mine"]
 
 
 async def test_a_cancelled_block_ends_as_cancelled() -> None:
