@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 # Imports go down only. Parts of one rank do not know each other, except in the base.
 RANKS = {
     **dict.fromkeys(["types", "limits", "errors", "config", "environment"], 0),
+    **dict.fromkeys(["background", "mountpoint", "version"], 0),
     "core": 1,
     **dict.fromkeys(["engine", "rpc"], 2),
     **dict.fromkeys(["meta", "chunk", "client"], 3),
-    **dict.fromkeys(["mount", "fsck"], 4),
+    **dict.fromkeys(["mount", "fsck", "cluster"], 4),
     "cli": 5,
     "__main__": 6,
 }
