@@ -76,6 +76,11 @@ def _is_within(path: str, top: str) -> bool:
     return top == "/" or path == top or path.startswith(top + "/")
 
 
+def printable(path: str) -> str:
+    """The path as text that JSON can carry: bytes that are not UTF-8 become `\\udc…`."""
+    return path.encode("utf-8", "backslashreplace").decode()
+
+
 def real_path(path: str) -> str:
     """`path` made absolute and free of symlinks, without looking at its last component.
 

@@ -17,6 +17,7 @@ import msgspec
 from dfs.core.placement import servers_for
 from dfs.errors import FsError
 from dfs.limits import XATTR_VALUE_BYTES_MAX
+from dfs.mountpoint import printable
 from dfs.version import version
 
 if TYPE_CHECKING:
@@ -49,11 +50,11 @@ class MountIdentity(msgspec.Struct, frozen=True, kw_only=True):
             pid=os.getpid(),
             addresses=config.addresses,
             cluster_id=client.settings.cluster_id,
-            mountpoint=config.mountpoint,
-            source=config.source,
-            subdirectory=config.subdirectory,
+            mountpoint=printable(config.mountpoint),
+            source=printable(config.source),
+            subdirectory=printable(config.subdirectory),
             session=client.session_id,
-            log_path=config.log_path,
+            log_path=printable(config.log_path),
             version=version(),
         )
 
@@ -128,7 +129,7 @@ def inode_report(client: Client, inode: Inode, extents: list[Extent]) -> InodeRe
         )
         places.append(place)
     fields = msgspec.structs.asdict(inode)
-    fields["target"] = os.fsdecode(inode.target)
+    fields["target"] = inode.target.decode("utf-8", "backslashreplace")
     return InodeReport(
         inode=fields,
         extents=tuple(places),

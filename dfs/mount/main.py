@@ -39,6 +39,7 @@ from dfs.mountpoint import (
     check_mountpoint,
     find_mount,
     is_stale,
+    printable,
     take_off,
     users_of,
 )
@@ -85,7 +86,7 @@ class MountProcess:
         self._options = parse_options(config.options)
         self._environment = environment
         self._tell_ready = tell_ready
-        self._trace = Trace(pid=os.getpid(), mountpoint=config.mountpoint)
+        self._trace = Trace(pid=os.getpid(), mountpoint=printable(config.mountpoint))
         self._entry: MountEntry | None = None
         self._starting = trio.CancelScope()
 
