@@ -1,0 +1,45 @@
+"""Metadata service: the numbered ops of a session's stream."""
+
+from __future__ import annotations
+
+import msgspec
+
+from dfs.core.messages.base import Message
+from dfs.core.namespace.ops import ClientOp, OpResult
+from dfs.types import InodeId, OpNumber, SessionId
+
+
+class NumberedOp(msgspec.Struct, frozen=True, array_like=True):
+    number: OpNumber
+    op: ClientOp
+    has_hold: bool = False
+    """Create: the creator holds the inode open, as after Open."""
+
+
+class ApplyOps(Message, frozen=True, tag=True, kw_only=True):
+    """The next ops of the session's stream, numbers consecutive. Answered when all are durable
+    (I3).
+
+    A number ≤ the session's last op is not applied again; its outcome is told again (I8).
+    """
+
+    session_id: SessionId
+    ops: tuple[NumberedOp, ...]
+    answered_below: OpNumber = OpNumber(1)
+    """The client has the outcome of every op below this: the server may forget them."""
+    releases: tuple[InodeId, ...] = ()
+    """What was closed since; see Release."""
+
+
+class OpOutcome(msgspec.Struct, frozen=True):
+    """`errno` 0: `result` holds. Otherwise the op failed and changed nothing."""
+
+    errno: int = 0
+    result: OpResult | None = None
+    kind: str = ""
+    """Name of a dfs.errors class when errno alone does not say it; usually empty."""
+
+
+class ApplyReply(Message, frozen=True, tag=True, kw_only=True):
+    outcomes: tuple[OpOutcome, ...]
+    """One per op, in order."""

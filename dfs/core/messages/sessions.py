@@ -1,0 +1,63 @@
+"""Metadata service: a client comes, stays and goes."""
+
+from __future__ import annotations
+
+from dfs.core.messages.base import Message
+from dfs.types import ClusterId, ClusterMap, InodeId, MapEpoch, OpNumber, SessionId, VolumeSettings
+
+
+class OpenSession(Message, frozen=True, tag=True, kw_only=True):
+    """A client arrives (session_id 0) or comes back after a lost link or a server restart.
+
+    Coming back it names what it holds open; a session that was expired is answered with Fenced.
+    """
+
+    client: str
+    cluster_id: ClusterId = ClusterId("")
+    """The cluster it expects; empty if it does not know. A mismatch is answered with
+    WrongCluster."""
+    session_id: SessionId = SessionId(0)
+    held: tuple[InodeId, ...] = ()
+
+
+class SessionReply(Message, frozen=True, tag=True, kw_only=True):
+    session_id: SessionId
+    last_op: OpNumber
+    """Ops up to here are durable or failed for good; re-send only to learn the outcome (I8)."""
+    first_ino: InodeId
+    """Inode numbers [first_ino, end_ino) are the session's to use; on return, those may be partly
+    used."""
+    end_ino: InodeId
+    settings: VolumeSettings
+    cluster_map: ClusterMap
+    session_ttl_s: float
+
+
+class KeepAlive(Message, frozen=True, tag=True, kw_only=True):
+    """I am alive; tell me if the map changed. Also carries what was closed since."""
+
+    session_id: SessionId
+    map_epoch: MapEpoch
+    releases: tuple[InodeId, ...] = ()
+
+
+class KeepAliveReply(Message, frozen=True, tag=True, kw_only=True):
+    cluster_map: ClusterMap | None = None
+    """Set when it is newer than the one the client named."""
+
+
+class CloseSession(Message, frozen=True, tag=True, kw_only=True):
+    """The client leaves: everything it held is let go. Answered with Done."""
+
+    session_id: SessionId
+
+
+class TakeInodeRange(Message, frozen=True, tag=True, kw_only=True):
+    """More inode numbers, durable before they are handed out (no number is ever given twice)."""
+
+    session_id: SessionId
+
+
+class InodeRangeReply(Message, frozen=True, tag=True, kw_only=True):
+    first_ino: InodeId
+    end_ino: InodeId
