@@ -1,7 +1,7 @@
 """Sends a session's ops in order, together when they gather, and again until answered (I5, I8).
 
-Closed inodes (`release`) travel with the next ops, or by themselves when none come. Between taking
-a release out and its answer the inode must not be opened: `wait_released`.
+Closed inodes (`release`) travel with the next ops, or by themselves when none come. Between sending
+a release and its answer the inode must not be opened: see `hold_again`.
 """
 
 from __future__ import annotations
@@ -95,14 +95,15 @@ class OpStream:
         self._pending_releases[ino] = trio.current_time() + RELEASE_IDLE_S
         self._wake.set()
 
-    def keep(self, ino: InodeId) -> bool:
-        """Take back a release that was not sent. True: the inode is still held."""
-        return self._pending_releases.pop(ino, None) is not None
+    def is_release_due(self, ino: InodeId) -> bool:
+        return ino in self._pending_releases
 
-    async def wait_released(self, ino: InodeId) -> None:
-        """Return once no release of this inode is under way."""
+    async def hold_again(self, ino: InodeId) -> bool:
+        """Take back a release that was not sent; one under way is waited for. True: the inode is
+        still held, and no Open is needed."""
         while ino in self._releases_under_way:
             await self._releases_under_way[ino].wait()
+        return self._pending_releases.pop(ino, None) is not None
 
     def forget_releases(self) -> None:
         """A session is being opened: it names what is held, so that everything else is let go."""

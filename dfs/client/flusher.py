@@ -1,0 +1,384 @@
+"""Brings dirty data to the cluster: upload, then commit, in the order in which it was taken (I1).
+
+Per file one worker at a time runs rounds; whoever wants durability leaves a ticket and waits for
+the round that answers it. Full blocks are uploaded as soon as they fill; commits gather. What could
+not be flushed stays dirty and is tried again, as long as that can help. Dirty bytes are bounded:
+writers wait for room.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from dfs.client.failures import copy_of
+from dfs.client.open_files import NEVER
+from dfs.core.namespace.ops import CommitData
+from dfs.core.pending import commit_group
+from dfs.errors import DfsError, Fenced, FsError
+from dfs.limits import DIRTY_AGE_S, MIB, UPLOADS_IN_FLIGHT_MAX
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dfs.client.block_cache import BlockCache
+    from dfs.client.open_files import OpenFile, OpenFiles
+    from dfs.client.session import MetaSession
+    from dfs.client.uploader import Uploader
+    from dfs.config import ClientConfig
+    from dfs.core.pending import PendingBlock
+    from dfs.environment import Environment
+    from dfs.types import BlockId, Credentials
+
+logger = logging.getLogger(__name__)
+
+COMMIT_BYTES: Final = 16 * MIB
+"""Uploaded bytes that are committed without waiting for more."""
+RETRY_S: Final = 2.0
+UPLOAD_AGAIN_S: Final = 0.5
+AGE_CHECK_S: Final = DIRTY_AGE_S / 4
+_KEPT_ON = (errno.ENOSPC, errno.EDQUOT, errno.EAGAIN)
+"""Refusals that may go away: the data stays dirty while the file is open."""
+
+
+class Upload:
+    """One pending block on its way."""
+
+    __slots__ = ("block", "block_id", "error", "is_dropped", "is_over")
+
+    def __init__(self, block: PendingBlock) -> None:
+        self.block = block
+        self.block_id: BlockId | None = None
+        """Where it is stored, once `is_over`; None for inline bytes and for a hole."""
+        self.error: DfsError | None = None
+        self.is_dropped = False
+        self.is_over = trio.Event()
+
+
+class FlushTicket:
+    """Someone waits for a round. `takes_rest`: everything dirty, not only what is uploading."""
+
+    __slots__ = ("error", "is_over", "takes_rest")
+
+    def __init__(self, *, takes_rest: bool) -> None:
+        self.takes_rest = takes_rest
+        self.error: DfsError | None = None
+        self.is_over = trio.Event()
+
+
+class Flusher:
+    """Takes writes and makes them durable. `run` carries it."""
+
+    def __init__(
+        self,
+        environment: Environment,
+        session: MetaSession,
+        uploader: Uploader,
+        files: OpenFiles,
+        cache: BlockCache,
+        config: ClientConfig,
+    ) -> None:
+        self._environment = environment
+        self._session = session
+        self._uploader = uploader
+        self._files = files
+        self._cache = cache
+        self._dirty_bytes_max = config.dirty_bytes_max
+        self._commit_bytes = min(COMMIT_BYTES, config.dirty_bytes_max // 4)
+        self._patience_s = config.patience_s
+        self._slots = trio.CapacityLimiter(UPLOADS_IN_FLIGHT_MAX)
+        self._nursery: trio.Nursery | None = None
+        self._freed = trio.Event()
+        self._dirtied = trio.Event()
+        self.dirty_bytes = 0
+        """Memory that dirty data of all files takes."""
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Flush by age, and carry uploads and rounds, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            task_status.started()
+            while True:
+                while self.dirty_bytes == 0:
+                    self._dirtied = trio.Event()
+                    await self._dirtied.wait()
+                await trio.sleep(AGE_CHECK_S)
+                self._flush_aged()
+
+    # ------------------------------------------------------------ writing
+
+    async def write(
+        self, file: OpenFile, offset: int, data: bytes | memoryview, who: Credentials
+    ) -> None:
+        """Take bytes of a file; waits while too much is dirty.
+
+        Raises what keeps older dirty data from leaving when there is no room: ENOSPC, Disconnected.
+        """
+        # A writer that never waits would keep the uploads from starting.
+        await trio.lowlevel.checkpoint()
+        await self._wait_for_room(len(data))
+        await file.wait_resized()
+        if file.dirty.live_bytes == 0:
+            file.live_since_s = trio.current_time()
+        for index in file.dirty.write(offset, data):
+            self._start(file, file.dirty.take_full(index))
+        if file.dirty.live_bytes == 0:
+            file.live_since_s = NEVER
+        file.last_write_ns = max(file.last_write_ns, self._environment.now_ns())
+        if file.writer is None or file.writer.is_privileged:
+            # Whoever lacks privilege decides whether setuid goes.
+            file.writer = who
+        self.account(file)
+
+    async def _wait_for_room(self, byte_count: int) -> None:
+        while self.dirty_bytes and self.dirty_bytes + byte_count > self._dirty_bytes_max:
+            file = max(self._files, key=lambda candidate: candidate.counted_bytes)
+            live_bytes = file.dirty.live_bytes
+            freed = self._freed
+            ticket = self._request(file, takes_rest=live_bytes * 2 > file.dirty.byte_count)
+            await freed.wait()
+            has_room = self.dirty_bytes + byte_count <= self._dirty_bytes_max
+            if ticket.error is not None and not has_room:
+                raise copy_of(ticket.error)
+
+    def account(self, file: OpenFile) -> None:
+        """Count the file's dirty bytes again, after any change of them."""
+        change = file.dirty.byte_count - file.counted_bytes
+        file.counted_bytes += change
+        self.dirty_bytes += change
+        if change < 0:
+            self._tell_freed()
+        if self.dirty_bytes > 0:
+            self._dirtied.set()
+        assert self.dirty_bytes >= 0
+
+    def _tell_freed(self) -> None:
+        self._freed.set()
+        self._freed = trio.Event()
+
+    # ------------------------------------------------------------ asking for durability
+
+    async def flush(self, file: OpenFile) -> None:
+        """Everything written to the file so far is durable (I3). Raises why not."""
+        if file.dirty.is_clean:
+            return
+        ticket = self._request(file, takes_rest=True)
+        await ticket.is_over.wait()
+        if ticket.error is not None:
+            raise copy_of(ticket.error)
+
+    async def flush_all(self) -> None:
+        """Everything written so far is durable. Raises the first failure, after trying all."""
+        tickets = [
+            self._request(file, takes_rest=True) for file in self._files if not file.dirty.is_clean
+        ]
+        for ticket in tickets:
+            await ticket.is_over.wait()
+        errors = [ticket.error for ticket in tickets if ticket.error is not None]
+        if errors:
+            raise copy_of(errors[0])
+
+    def truncate(self, file: OpenFile, size: int) -> None:
+        """Forget dirty data at or beyond `size`."""
+        file.dirty.truncate(size)
+        if file.dirty.live_bytes == 0:
+            file.live_since_s = NEVER
+        self.account(file)
+
+    def lose_all(self, reason: str) -> None:
+        """The session is gone, and with it what was not committed, as after a crash (I7)."""
+        for file in self._files:
+            if not file.dirty.is_clean:
+                self._lose(file, Fenced(reason))
+            self._files.settle(file)
+
+    def _request(self, file: OpenFile, *, takes_rest: bool) -> FlushTicket:
+        ticket = FlushTicket(takes_rest=takes_rest)
+        file.tickets.append(ticket)
+        if not file.is_flushing:
+            file.is_flushing = True
+            self._spawn_worker(file)
+        return ticket
+
+    def _spawn_worker(self, file: OpenFile) -> None:
+        assert self._nursery is not None
+        self._nursery.start_soon(self._work, file)
+
+    def _flush_aged(self) -> None:
+        now_s = trio.current_time()
+        for file in self._files:
+            if file.is_flushing or file.retry_at_s > now_s:
+                continue
+            if file.live_since_s <= now_s - DIRTY_AGE_S:
+                self._request(file, takes_rest=True)
+            elif file.pending_since_s <= now_s - DIRTY_AGE_S:
+                self._request(file, takes_rest=False)
+
+    # ------------------------------------------------------------ rounds
+
+    async def _work(self, file: OpenFile) -> None:
+        """Run rounds while there are tickets."""
+        while file.tickets:
+            tickets, file.tickets = file.tickets, []
+            error: DfsError | None = None
+            try:
+                await self._round(file, takes_rest=any(t.takes_rest for t in tickets))
+            except DfsError as failure:
+                error = failure
+                self._note_failure(file, failure)
+            for ticket in tickets:
+                ticket.error = error
+                ticket.is_over.set()
+            self._tell_freed()
+        file.is_flushing = False
+        self._files.settle(file)
+
+    def _note_failure(self, file: OpenFile, error: DfsError) -> None:
+        """Decide what becomes of data that could not be flushed."""
+        file.retry_at_s = trio.current_time() + RETRY_S
+        if file.dirty.is_clean:
+            return
+        is_hopeless = isinstance(error, FsError) and error.errno not in _KEPT_ON
+        is_closed = file.user_count == 0 and not error.is_retryable
+        if is_hopeless or is_closed:
+            self._lose(file, error)
+        else:
+            logger.warning(
+                "inode %d keeps %d dirty bytes: %s", file.ino, file.dirty.byte_count, error
+            )
+
+    def _lose(self, file: OpenFile, error: DfsError) -> None:
+        """Give up the file's dirty data; every handle hears of it once."""
+        logger.error("inode %d lost %d dirty bytes: %s", file.ino, file.dirty.byte_count, error)
+        for upload in file.uploads.values():
+            upload.is_dropped = True
+        file.uploads.clear()
+        file.dirty.clear()
+        file.ready_bytes = 0
+        file.live_since_s = file.pending_since_s = NEVER
+        file.lost = error
+        file.lost_count += 1
+        self.account(file)
+        assert file.dirty.is_clean
+
+    async def _round(self, file: OpenFile, *, takes_rest: bool) -> None:
+        """Upload what is pending, with the rest if asked, and commit it all in order."""
+        if takes_rest:
+            file.live_since_s = NEVER
+            for block in file.dirty.take_rest():
+                self._start(file, block)
+        uploads = list(file.uploads.values())
+        for upload in uploads:
+            if upload.error is not None:
+                self._restart(file, upload)
+        while uploads:
+            group = uploads[: self._group_count(uploads)]
+            uploads = uploads[len(group) :]
+            for upload in group:
+                await upload.is_over.wait()
+                if upload.error is not None and not upload.is_dropped:
+                    raise copy_of(upload.error)
+            await self._commit(file, group)
+
+    def _group_count(self, uploads: Sequence[Upload]) -> int:
+        """How many of the oldest uploads share the next commit."""
+        count = commit_group([upload.block for upload in uploads])
+        total = 0
+        for index, upload in enumerate(uploads[:count]):
+            total += len(upload.block.plain)
+            if total >= self._commit_bytes:
+                return index + 1
+        assert count > 0
+        return count
+
+    # ------------------------------------------------------------ uploads
+
+    def _start(self, file: OpenFile, block: PendingBlock) -> None:
+        """Send a pending block on its way."""
+        upload = Upload(block)
+        file.uploads[block] = upload
+        file.pending_since_s = min(file.pending_since_s, trio.current_time())
+        if block.is_inline:
+            upload.is_over.set()
+        else:
+            assert self._nursery is not None
+            self._nursery.start_soon(self._store, file, upload)
+
+    def _restart(self, file: OpenFile, upload: Upload) -> None:
+        assert upload.is_over.is_set()
+        upload.error = None
+        upload.is_over = trio.Event()
+        assert self._nursery is not None
+        self._nursery.start_soon(self._store, file, upload)
+
+    async def _store(self, file: OpenFile, upload: Upload) -> None:
+        is_over = upload.is_over
+        try:
+            async with self._slots:
+                if upload.block.parts and not upload.is_dropped:
+                    upload.block_id = await self._uploader.store(upload.block.plain)
+        except DfsError as error:
+            upload.error = error
+        is_over.set()
+        if upload.error is None and not upload.is_dropped:
+            file.ready_bytes += len(upload.block.plain)
+            if file.ready_bytes >= self._commit_bytes and not file.is_flushing:
+                self._request(file, takes_rest=False)
+
+    # ------------------------------------------------------------ commits
+
+    async def _commit(self, file: OpenFile, group: Sequence[Upload]) -> None:
+        """Make uploaded blocks the file's content (I1); those that a collector took meanwhile are
+        uploaded again."""
+        deadline_s = trio.current_time() + self._patience_s
+        while True:
+            kept = [upload for upload in group if not upload.is_dropped]
+            try:
+                await self._commit_once(file, kept)
+            except FsError as error:
+                is_late = trio.current_time() >= deadline_s
+                if error.errno != errno.EAGAIN or is_late:
+                    raise
+                logger.info("inode %d: uploading again: %s", file.ino, error)
+            else:
+                return
+            await trio.sleep(UPLOAD_AGAIN_S)
+            for upload in kept:
+                if upload.block_id is not None and not upload.is_dropped:
+                    upload.block_id = await self._uploader.store(upload.block.plain)
+
+    async def _commit_once(self, file: OpenFile, kept: Sequence[Upload]) -> None:
+        pieces = [piece for u in kept for piece in u.block.pieces(u.block_id)]
+        pieces.sort(key=lambda piece: piece.offset)
+        if pieces:
+            assert file.writer is not None
+            op = CommitData(
+                credentials=file.writer,
+                now_ns=file.last_write_ns,
+                ino=file.ino,
+                pieces=tuple(pieces),
+            )
+            result = await self._session.ops.submit(op)
+            assert result.inode is not None
+            file.note_commit(result.inode, pieces)
+        for upload in kept:
+            if not upload.is_dropped:
+                self._settle(file, upload)
+        self.account(file)
+
+    def _settle(self, file: OpenFile, upload: Upload) -> None:
+        """A block is committed: the cluster has it now."""
+        del file.uploads[upload.block]
+        file.dirty.settle(upload.block)
+        if not upload.block.is_inline:
+            file.ready_bytes -= len(upload.block.plain)
+        if not file.uploads:
+            file.pending_since_s = NEVER
+        if file.dirty.is_clean:
+            file.writer = None
+        if upload.block_id is not None and len(upload.block.plain) < self._files.block_bytes:
+            # Small files and tails are often read soon; streams would only push others out.
+            self._cache.put_block(upload.block_id, 0, upload.block.plain)
