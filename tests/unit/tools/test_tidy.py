@@ -218,6 +218,16 @@ def test_every_file_has_a_mirrored_test(tmp_path: Path) -> None:
     assert found(tmp_path, "mirrored-test", files) == [("dfs/core/a.py", 1)]
 
 
+def test_a_package_or_a_neighbour_may_share_its_test(tmp_path: Path) -> None:
+    files = {
+        "dfs/core/words/a.py": "",
+        "dfs/core/b.py": "",
+        "dfs/core/c.py": "",
+        "tests/unit/core/test_words.py": "from dfs.core import b\n",
+    }
+    assert found(tmp_path, "mirrored-test", files) == [("dfs/core/c.py", 1)]
+
+
 def test_an_exception_from_mirroring_must_still_be_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
