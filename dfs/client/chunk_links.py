@@ -32,6 +32,7 @@ class _ChunkLink:
     address: str
     rpc: RpcClient[ChunkReply]
     scope: trio.CancelScope
+    is_ready: trio.Event
 
 
 class ChunkLinks:
@@ -68,6 +69,8 @@ class ChunkLinks:
     ) -> tuple[ChunkReply, bytes | memoryview]:
         """The reply and its payload. Raises what RpcClient.call does."""
         link = self._link_to(server)
+        if not link.is_ready.is_set():
+            await link.is_ready.wait()
         try:
             answer = await link.rpc.call(request, payload, timeout_s=timeout_s)
         except (Disconnected, RemoteProtocolError, NoSpace, Overloaded):
@@ -84,7 +87,7 @@ class ChunkLinks:
             self._calls_before += link.rpc.calls_sent
             link.scope.cancel()
         rpc = RpcClient[ChunkReply](self._environment, server.address, ChunkReply)
-        link = _ChunkLink(server.address, rpc, trio.CancelScope())
+        link = _ChunkLink(server.address, rpc, trio.CancelScope(), trio.Event())
         self._links[server.server_id] = link
         assert self._nursery is not None
         self._nursery.start_soon(self._carry, link)
@@ -93,6 +96,7 @@ class ChunkLinks:
     async def _carry(self, link: _ChunkLink) -> None:
         with link.scope:
             async with link.rpc:
+                link.is_ready.set()
                 await trio.sleep_forever()
 
     # ------------------------------------------------------------ whom to ask
