@@ -14,13 +14,18 @@ What survives a loss of power:
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import threading
+from collections import deque
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
+
+from dfs.limits import KIB, MIB
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,6 +35,12 @@ Buffer = bytes | bytearray | memoryview
 OPEN_FILES_MAX: Final = 64
 """Files that a SystemDisk keeps open to save opening them again."""
 _BUFFERS_PER_CALL_MAX: Final = 1024  # IOV_MAX of Linux
+_RWF_DONTCACHE: Final = 0x80  # Linux 6.14, not yet named by the os module
+BULK_BYTES_MIN: Final = 1 * MIB
+"""Writes from this size on leave the page cache when they are on the disk: clients cache what they
+read, and a stream of blocks would only push out everything else."""
+READ_AHEAD_BYTES_MIN: Final = 128 * KIB
+"""Reads from this size on are announced whole: the kernel alone would fetch them in pieces."""
 
 
 class DiskSpace(msgspec.Struct, frozen=True):
@@ -126,6 +137,7 @@ class SystemDisk:
         self._mutex = threading.Lock()
         self._open_files: dict[str, _OpenFile] = {}
         self._lock_descriptor: int | None = None
+        self._bulk_flags = _RWF_DONTCACHE
         self._is_closed = False
 
     @property
@@ -136,12 +148,14 @@ class SystemDisk:
         assert offset >= 0
         with self._use(name, is_writable=True) as open_file:
             open_file.is_dirty = True
-            _write_all(open_file.descriptor, offset, buffers)
+            self._write_all(open_file.descriptor, offset, buffers)
 
     def read_at(self, name: str, offset: int, length: int) -> bytes:
         assert offset >= 0
         assert length >= 0
         with self._use(name) as open_file:
+            if length >= READ_AHEAD_BYTES_MIN:
+                os.posix_fadvise(open_file.descriptor, offset, length, os.POSIX_FADV_WILLNEED)
             data = os.pread(open_file.descriptor, length, offset)
             while len(data) < length:
                 more = os.pread(open_file.descriptor, length - len(data), offset + len(data))
@@ -220,6 +234,32 @@ class SystemDisk:
         assert ".." not in name.split("/")
         return os.path.join(self._root, name) if name else self._root
 
+    def _write_all(self, descriptor: int, offset: int, buffers: Sequence[Buffer]) -> None:
+        """pwritev(2) may write less than asked; go on until everything is written."""
+        pending = deque(memoryview(buffer).cast("B") for buffer in buffers if len(buffer))
+        is_bulk = sum(len(buffer) for buffer in pending) >= BULK_BYTES_MIN
+        while pending:
+            first = list(islice(pending, _BUFFERS_PER_CALL_MAX))
+            written = self._write_some(descriptor, offset, first, is_bulk=is_bulk)
+            assert written > 0
+            offset += written
+            while pending and written >= len(pending[0]):
+                written -= len(pending.popleft())
+            if written:
+                pending[0] = pending[0][written:]
+
+    def _write_some(
+        self, descriptor: int, offset: int, buffers: Sequence[Buffer], *, is_bulk: bool
+    ) -> int:
+        if is_bulk and self._bulk_flags:
+            try:
+                return os.pwritev(descriptor, buffers, offset, self._bulk_flags)
+            except OSError as error:
+                if error.errno != errno.EOPNOTSUPP:
+                    raise
+                self._bulk_flags = 0  # an older kernel, or a filesystem that cannot
+        return os.pwritev(descriptor, buffers, offset)
+
     @contextmanager
     def _use(
         self, name: str, *, is_writable: bool = False, is_made: bool = True
@@ -275,16 +315,3 @@ class SystemDisk:
         idle = [n for n, f in self._open_files.items() if f.user_count == 0 and not f.is_dirty]
         for name in idle[:surplus]:
             self._forget(name)
-
-
-def _write_all(descriptor: int, offset: int, buffers: Sequence[Buffer]) -> None:
-    """pwritev(2) may write less than asked; go on until everything is written."""
-    pending = [memoryview(buffer).cast("B") for buffer in buffers if len(buffer)]
-    while pending:
-        written = os.pwritev(descriptor, pending[:_BUFFERS_PER_CALL_MAX], offset)
-        assert written > 0
-        offset += written
-        while pending and written >= len(pending[0]):
-            written -= len(pending.pop(0))
-        if written:
-            pending[0] = pending[0][written:]

@@ -17,7 +17,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import trio
 
@@ -33,7 +33,7 @@ from dfs.errors import BlockNotFound, CorruptBlock, DfsError, NoSpace
 from dfs.limits import INDEX_CHECKPOINT_S, MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from dfs.chunk.block_reader import Prepared
     from dfs.chunk.disk import Buffer, Disk
@@ -48,11 +48,20 @@ if TYPE_CHECKING:
 
 WRITE_STEP_BYTES_MAX: Final = 32 * MIB
 """Payload bytes that one sync covers at most."""
-_LOOKS_MAX: Final = 4
-"""How often a read follows a block that compaction moves under it."""
 _CLOSE_TIMEOUT_S: Final = 30.0
 
+T = TypeVar("T")
+
 logger = logging.getLogger(__name__)
+
+
+class BadCopy(CorruptBlock):
+    """A copy was just found bad."""
+
+    def __init__(self, location: BlockLocation, problem: CorruptBlock) -> None:
+        super().__init__(str(problem))
+        self.location = location
+        self.problem = problem
 
 
 class _Pending:
@@ -139,22 +148,15 @@ class SegmentStore(BlockStore):
     async def get(
         self, block_id: BlockId, first_frame: int = 0, end_frame: int | None = None
     ) -> tuple[BlockHeader, Buffer]:
-        location = await self._locate(block_id)
-        for _ in range(_LOOKS_MAX):
-            if location is None:
-                raise BlockNotFound(f"block {block_id.hex()} is not here")
-            if location.is_bad:
-                raise CorruptBlock(f"the copy of block {block_id.hex()} here is known to be bad")
-            try:
-                return await self._environment.run_blocking(
-                    self._reader.read, block_id, location, first_frame, end_frame
-                )
-            except CorruptBlock as error:
-                seen, location = location, await self._locate(block_id)
-                if seen.is_same_place(location):
-                    await self._condemn_copy(block_id, seen, error)
-                    raise
-        raise BlockNotFound(f"block {block_id.hex()} moves too often")
+        try:
+            return await self._environment.run_blocking(
+                self._read,
+                block_id,
+                lambda at: self._reader.read(block_id, at, first_frame, end_frame),
+            )
+        except BadCopy as error:
+            await self._condemn_copy(block_id, error)
+            raise
 
     async def has(self, block_ids: Sequence[BlockId]) -> list[bool]:
         locations = await self._environment.run_blocking(self._index.get, block_ids)
@@ -322,42 +324,55 @@ class SegmentStore(BlockStore):
 
     # ------------------------------------------------------------ reads
 
-    async def _locate(self, block_id: BlockId) -> BlockLocation | None:
-        return (await self._environment.run_blocking(self._index.get, [block_id]))[0]
+    def _read(self, block_id: BlockId, read: Callable[[BlockLocation], T]) -> T:
+        """What `read` gives for where the block lies; looks again when it moved. Blocking. Raises
+        BlockNotFound, CorruptBlock for a known bad copy, BadCopy for a new one."""
+        bad: BadCopy | None = None
+        while True:
+            location = self._index.get([block_id])[0]
+            if location is None:
+                raise BlockNotFound(f"block {block_id.hex()} is not here")
+            if location.is_bad:
+                raise CorruptBlock(f"the copy of block {block_id.hex()} here is known to be bad")
+            if bad is not None and location.is_same_place(bad.location):
+                raise bad
+            try:
+                return read(location)
+            except CorruptBlock as error:
+                # Or its segment was compacted away since we looked: look again.
+                bad = BadCopy(location, error)
 
     async def _verify_one(self, block_id: BlockId) -> str:
-        location = await self._locate(block_id)
-        for _ in range(_LOOKS_MAX):
-            if location is None:
-                return ABSENT
-            if location.is_bad:
-                return CORRUPT
-            try:
-                await self._environment.run_blocking(self._reader.verify, block_id, location)
-                return GOOD
-            except CorruptBlock as error:
-                seen, location = location, await self._locate(block_id)
-                if seen.is_same_place(location):
-                    await self._condemn_copy(block_id, seen, error)
-                    return CORRUPT
-        return ABSENT
+        try:
+            await self._environment.run_blocking(
+                self._read, block_id, lambda location: self._reader.verify(block_id, location)
+            )
+        except BlockNotFound:
+            return ABSENT
+        except BadCopy as error:
+            await self._condemn_copy(block_id, error)
+            return CORRUPT
+        except CorruptBlock:
+            return CORRUPT
+        return GOOD
 
-    async def _condemn_copy(
-        self, block_id: BlockId, location: BlockLocation, error: CorruptBlock
-    ) -> None:
+    async def _condemn_copy(self, block_id: BlockId, bad: BadCopy) -> None:
         """From now on the block is not had, and a put of it is written."""
         logger.warning(
             "block %s: bad copy in segment %d at %d: %s",
             block_id.hex(),
-            location.segment,
-            location.offset,
-            error,
+            bad.location.segment,
+            bad.location.offset,
+            bad,
         )
-        if isinstance(error, Misplaced):
+        if isinstance(bad.problem, Misplaced):
             logger.warning("index: it does not fit the segments, the next start rebuilds it")
             self._index.distrust()
         self._bad[block_id] = None
-        await self.mutate_all([MarkBad(block_id, location)])
+        try:
+            await self.mutate_all([MarkBad(block_id, bad.location)])
+        except DfsError as error:
+            logger.warning("block %s: cannot be marked bad: %s", block_id.hex(), error)
 
 
 async def _outcome(pending: _Pending) -> None:
