@@ -1,0 +1,92 @@
+"""I8: an op takes effect once, and what is told of it is told the same every time.
+
+Watches the packets between clients and the metadata server, and the batches that become durable:
+
+- a number that is sent again carries the same op;
+- an outcome that is told again is the same outcome;
+- an op is answered with success only when its session's durable `last_op` has reached it (I3);
+- a session's `last_op` never goes back, and an ended session never returns.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dfs.core.namespace import keys
+from dfs.core.namespace.records import SessionRecord, decode_record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dfs.engine.embedded import Batch
+    from tests.simulation.network import Connection
+    from tests.simulation.packets import SeenPacket
+    from tests.simulation.process import Process
+
+_OpKey = tuple[int, int]
+"""Session and op number."""
+
+
+class ExactlyOnceChecker:
+    """Watches ops, answers and session records (I8). Tells `report` what is wrong."""
+
+    def __init__(self, report: Callable[[str], None]) -> None:
+        self._report = report
+        self._ops: dict[_OpKey, Any] = {}
+        self._outcomes: dict[_OpKey, tuple[int, int]] = {}
+        self._asked: dict[tuple[int, int], list[_OpKey]] = {}
+        """Connection and request id → the ops of the request."""
+        self._last_ops: dict[int, int] = {}
+        """Session → its durable last op."""
+        self._ended: dict[int, None] = {}
+
+    def see_packet(self, connection: Connection, sender: Process, packet: SeenPacket) -> None:
+        key = (connection.number, packet.request_id)
+        if packet.kind == "ApplyOps":
+            self._asked[key] = [
+                self._see_op(packet.message, each) for each in packet.message["ops"]
+            ]
+        elif packet.kind == "ApplyReply" and key in self._asked:
+            asked, outcomes = self._asked.pop(key), packet.message["outcomes"]
+            if len(asked) != len(outcomes):
+                self._report(f"{len(asked)} ops got {len(outcomes)} outcomes")
+            for op_key, outcome in zip(asked, outcomes, strict=False):
+                self._see_outcome(op_key, outcome)
+
+    def _see_op(self, message: dict[str, Any], numbered: list[Any]) -> _OpKey:
+        op_key = (message["session_id"], numbered[0])
+        known = self._ops.setdefault(op_key, numbered[1])
+        if known != numbered[1]:
+            self._report(f"op {op_key} was {known} and is sent again as {numbered[1]}")
+        return op_key
+
+    def _see_outcome(self, op_key: _OpKey, outcome: dict[str, Any]) -> None:
+        session_id, number = op_key
+        errno = outcome.get("errno", 0)
+        result = outcome.get("result") or {}
+        inode = result.get("inode")
+        told = (errno, inode[0] if inode else 0)
+        known = self._outcomes.setdefault(op_key, told)
+        if known != told:
+            self._report(f"op {op_key} was answered {known} and then {told}")
+        is_done = errno == 0 and not outcome.get("kind")
+        durable = self._last_ops.get(session_id, 0)
+        if is_done and number > durable and session_id not in self._ended:
+            self._report(f"op {op_key} is answered, but only {durable} are durable (I3)")
+
+    def see_batch(self, process: Process, batch: Batch) -> None:
+        for key, value in batch.puts.items():
+            if keys.table_of(key) == keys.SESSION:
+                self._see_session(decode_record(SessionRecord, value))
+        for key in sorted(batch.deletes):
+            if keys.table_of(key) == keys.SESSION:
+                self._ended[int.from_bytes(key[-8:], "big")] = None
+
+    def _see_session(self, record: SessionRecord) -> None:
+        session_id = record.session_id
+        if session_id in self._ended:
+            self._report(f"session {session_id} returns after its end")
+        before = self._last_ops.get(session_id, 0)
+        if record.last_op < before:
+            self._report(f"session {session_id}: last op {before} became {record.last_op}")
+        self._last_ops[session_id] = record.last_op

@@ -1,0 +1,49 @@
+"""Links that break, and parts of the network that cannot reach each other.
+
+Lost connections come one at a time, with a random part of what was on its way. A partition parts
+two hosts, or a chunk server from everybody, for less than a session lives: nobody may notice more
+than a delay.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import trio
+
+if TYPE_CHECKING:
+    from tests.simulation.cluster import Cluster
+
+LOSS_CHANCE = 0.6
+PARTITION_S_MAX = 8.0
+ONE_WAY_CHANCE = 0.3
+
+
+async def break_links(cluster: Cluster) -> None:
+    """Break and part at random until cancelled. Heals in the end."""
+    chooser = random.Random(f"{cluster.world.seed}/network faults")
+    network = cluster.world.network
+    try:
+        while True:
+            await trio.sleep(chooser.expovariate(1 / cluster.scenario.network_fault_every_s))
+            if chooser.random() < LOSS_CHANCE:
+                network.break_connection(chooser)
+                continue
+            _part(cluster, chooser)
+            await trio.sleep(chooser.uniform(0, PARTITION_S_MAX))
+            network.heal()
+    finally:
+        network.heal()
+
+
+def _part(cluster: Cluster, chooser: random.Random) -> None:
+    hosts = [machine.host for machine in [*cluster.servers, *cluster.clients]]
+    is_one_way = chooser.random() < ONE_WAY_CHANCE
+    if chooser.random() < 0.5:
+        alone = chooser.choice(cluster.chunks).host
+        for other in hosts:
+            if other != alone:
+                cluster.world.network.cut(alone, other, is_one_way=is_one_way)
+    else:
+        cluster.world.network.cut(*chooser.sample(hosts, 2), is_one_way=is_one_way)

@@ -1,0 +1,95 @@
+"""Processes and machines that die.
+
+One victim at a time, so that with two copies there is always one: it dies by SIGKILL or by loss of
+power, either at a moment in time, or armed at one of its next disk or engine operations, which is
+in the middle of what it does. It comes back after a while. `all` is every machine at once: only
+what is on stable storage is left of the cluster.
+
+A dead client's last packets may still be on their way; its successor starts when they have arrived
+or are lost, since until then nobody can say which of its changes will be there.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import trio
+
+if TYPE_CHECKING:
+    from tests.simulation.cluster import Cluster
+    from tests.simulation.world import Machine
+
+ARMED_CHANCE = 0.5
+ARMED_OPERATIONS_MAX = 40
+ARMED_PATIENCE_S = 3.0
+DOWN_S_MAX = 4.0
+
+
+async def kill_processes(cluster: Cluster) -> None:
+    """Kill and restart at random until cancelled; then everything that died may still be dead."""
+    chooser = random.Random(f"{cluster.world.seed}/process faults")
+    while True:
+        await trio.sleep(chooser.expovariate(1 / cluster.scenario.process_fault_every_s))
+        kind = chooser.choice(cluster.scenario.victims)
+        if kind == "all":
+            await _power_cut_everywhere(cluster, chooser)
+        else:
+            await _strike(cluster, chooser.choice(_machines(cluster, kind)), chooser)
+
+
+def _machines(cluster: Cluster, kind: str) -> list[Machine]:
+    by_kind = {"meta": [cluster.meta], "chunk": cluster.chunks, "client": cluster.clients}
+    return by_kind[kind]
+
+
+async def _strike(cluster: Cluster, machine: Machine, chooser: random.Random) -> None:
+    if not machine.is_running:
+        return
+    is_power_cut = chooser.random() < 0.5
+    if machine not in cluster.clients and chooser.random() < ARMED_CHANCE:
+        await _die_within(machine, chooser, is_power_cut=is_power_cut)
+    elif is_power_cut:
+        machine.cut_power()
+    else:
+        machine.kill()
+    await restart(cluster, machine, chooser)
+
+
+async def _die_within(machine: Machine, chooser: random.Random, *, is_power_cut: bool) -> None:
+    """Die in the middle of what it does, or after a while if it does nothing."""
+    process = machine.process
+    assert process is not None
+    machine.arm(chooser.randint(1, ARMED_OPERATIONS_MAX), is_power_cut=is_power_cut)
+    try:
+        with trio.move_on_after(ARMED_PATIENCE_S):
+            await process.ended.wait()
+    finally:
+        machine.kill()
+
+
+async def restart(cluster: Cluster, machine: Machine, chooser: random.Random) -> None:
+    """Start a new process on a machine whose process died, after a while."""
+    await trio.sleep(chooser.uniform(0, DOWN_S_MAX))
+    if machine in cluster.clients:
+        await cluster.restart_client(machine)
+    else:
+        machine.start()
+
+
+async def _power_cut_everywhere(cluster: Cluster, chooser: random.Random) -> None:
+    """All machines lose power at one moment, and come back one by one."""
+    await power_cut_all(cluster)
+    machines = [*cluster.servers, *cluster.clients]
+    chooser.shuffle(machines)
+    for machine in machines:
+        await trio.sleep(chooser.uniform(0, 1))
+        machine.start()
+
+
+async def power_cut_all(cluster: Cluster) -> None:
+    """All machines lose power at one moment."""
+    cluster.world.trace.note("the power fails everywhere", who="world")
+    for machine in [*cluster.servers, *cluster.clients]:
+        machine.cut_power()
+    await trio.lowlevel.checkpoint()

@@ -1,0 +1,180 @@
+"""Simulated machines and the processes on them.
+
+    process     means                                     leaves when
+    running     its tasks run in a scope of its own       main returned → ended · kill → dead
+    dead        SIGKILL or loss of power hit it: its      never; a restart is a new process on the
+                tasks are cancelled at whatever they      same host
+                wait for
+    ended       main returned or raised                   never
+
+Between the kill and the last clean-up of a cancelled task some product code still runs. A real dead
+process does nothing, so everything that reaches the outside (network, disk, engine, threads) goes
+through `Process.check_alive`, which raises `Killed` there.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, TypeVar
+
+import trio
+
+from dfs.environment import Environment
+from tests.simulation.trace import current_process
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from tests.simulation.network import SimNetwork
+    from tests.simulation.trace import Trace
+
+T = TypeVar("T")
+
+WALL_CLOCK_START_NS = 1_700_000_000_000_000_000
+THREAD_DELAY_S = 50e-6
+"""Mean time until a worker thread starts, and until its result is noticed."""
+SLOW_THREAD_CHANCE = 0.01
+SLOW_THREAD_S = 0.02
+
+
+class Killed(BaseException):
+    """Ends a task of a simulated process that no longer exists."""
+
+
+class Process:
+    """One process: made by `World.start`, ended by its main, `kill`, or an armed disk operation."""
+
+    def __init__(self, name: str, host: str, network: SimNetwork, seed: str, trace: Trace) -> None:
+        self.name = name
+        self.host = host
+        self.is_alive = True
+        self.ended = trio.Event()
+        self.failure: BaseException | None = None
+        """What main raised while the process was alive: a bug of the product."""
+        self._network = network
+        self._trace = trace
+        self._scope = trio.CancelScope()
+        self._blocking: dict[int, trio.CancelScope] = {}
+        self._blocking_count = 0
+        self._random = random.Random(f"{seed}/{name}/threads")
+        self._charged_s = 0.0
+        self._operations_left: int | None = None
+        self._on_armed: Callable[[], None] | None = None
+        self.environment = Environment(
+            network=network.of_process(self),
+            run_blocking=self.run_blocking,
+            now_ns=self.now_ns,
+            random=random.Random(f"{seed}/{name}/process"),
+        )
+
+    def now_ns(self) -> int:
+        return WALL_CLOCK_START_NS + round(trio.current_time() * 1_000_000) * 1_000
+
+    async def run(self, main: Callable[[Process], Awaitable[None]]) -> None:
+        """Run to the end, whatever ends it. Never raises what the process raised."""
+        current_process.set(self.name)
+        self._trace.note("starts")
+        try:
+            with self._scope:
+                await main(self)
+        except BaseException as error:
+            if _is_for_us(error):
+                raise
+            if self.is_alive:
+                self.failure = error
+                self._trace.note(f"ends with {describe_error(error)}")
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        if self.is_alive:
+            self._trace.note("ends", who=self.name)
+            self._network.drop_process(self, is_silent=False)
+        self.is_alive = False
+        self.ended.set()
+
+    def kill(self, *, is_silent: bool = False) -> None:
+        """SIGKILL; when silent, nobody is told that its connections are gone (loss of power)."""
+        if not self.is_alive:
+            return
+        self.is_alive = False
+        self._trace.note("is killed", who=self.name)
+        self._network.drop_process(self, is_silent=is_silent)
+        self._scope.cancel()
+        for scope in list(self._blocking.values()):
+            scope.cancel()
+
+    def check_alive(self) -> None:
+        """Raises Killed in a task of a dead process."""
+        if not self.is_alive:
+            raise Killed(self.name)
+
+    # ------------------------------------------------------------ worker threads
+
+    async def run_blocking(self, function: Callable[..., T], /, *args: object) -> T:
+        """As a worker thread would: cannot be cancelled once begun, takes time, is done at one
+        moment in between."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self.check_alive()
+        await self._pass_time(self._thread_delay_s())
+        self._charged_s = 0.0
+        try:
+            result = function(*args)
+        finally:
+            # A function that raised took its time, too.
+            charged_s, self._charged_s = self._charged_s, 0.0
+            await self._pass_time(charged_s + self._thread_delay_s())
+        return result
+
+    async def _pass_time(self, seconds: float) -> None:
+        number = self._blocking_count = self._blocking_count + 1
+        with trio.CancelScope(shield=True) as scope:
+            self._blocking[number] = scope
+            await trio.sleep(seconds)
+        del self._blocking[number]
+        self.check_alive()
+
+    def _thread_delay_s(self) -> float:
+        if self._random.random() < SLOW_THREAD_CHANCE:
+            return self._random.uniform(0, SLOW_THREAD_S)
+        return self._random.expovariate(1 / THREAD_DELAY_S)
+
+    def charge(self, seconds: float) -> None:
+        """What a blocking function does takes this long; its caller waits when it is done."""
+        assert seconds >= 0
+        self._charged_s += seconds
+
+    # ------------------------------------------------------------ death at a moment within
+
+    def arm(self, operations: int, on_reached: Callable[[], None]) -> None:
+        """Call `on_reached`, which kills, at the `operations`-th disk or engine operation from
+        now: in the middle of what a worker thread does."""
+        assert operations >= 1
+        self._operations_left = operations
+        self._on_armed = on_reached
+
+    def operation(self) -> None:
+        """Disk and engine call this around every operation. Raises Killed when dead."""
+        self.check_alive()
+        if self._operations_left is None:
+            return
+        self._operations_left -= 1
+        if self._operations_left <= 0:
+            self._operations_left = None
+            assert self._on_armed is not None
+            self._on_armed()
+            self.check_alive()
+
+
+def _is_for_us(error: BaseException) -> bool:
+    """Something outside of the process asks to stop."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(_is_for_us(inner) for inner in error.exceptions)
+    return isinstance(error, KeyboardInterrupt | trio.Cancelled)
+
+
+def describe_error(error: BaseException) -> str:
+    """The error in one line; of a group, everything inside."""
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(describe_error(inner) for inner in error.exceptions)
+    return f"{type(error).__name__}: {error}"

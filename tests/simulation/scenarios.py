@@ -1,0 +1,43 @@
+"""What a run is made of: how large the cluster is, who works in it, and what goes wrong how
+often."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Scenario(msgspec.Struct, frozen=True, kw_only=True):
+    """One kind of run. All of it is decided by the seed, within these bounds."""
+
+    name: str
+    duration_s: float = 20.0
+    """Virtual seconds of load and faults, before everything is mended and checked."""
+    chunk_servers: int = 3
+    copies: int = 2
+    min_copies: int | None = None
+    clients: int = 2
+    writers_per_client: int = 2
+    pause_s: float = 0.05
+    """Mean time that a writer thinks between two steps."""
+    process_fault_every_s: float = 0.0
+    """Mean time between deaths of processes and machines; 0: none die."""
+    victims: tuple[str, ...] = ("meta", "chunk", "client", "all")
+    """Who dies: one at a time, but `all` is every machine at once."""
+    network_fault_every_s: float = 0.0
+    """Mean time between lost connections and partitions; 0: none."""
+
+
+SCENARIOS = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario(name="quiet", duration_s=5.0),
+        Scenario(name="crash", process_fault_every_s=2.0),
+        Scenario(name="meta-crash", process_fault_every_s=1.0, victims=("meta",)),
+        Scenario(name="chunk-crash", process_fault_every_s=1.0, victims=("chunk",)),
+        Scenario(name="client-crash", process_fault_every_s=2.0, victims=("client",)),
+        Scenario(name="power-cut", process_fault_every_s=4.0, victims=("all",)),
+        Scenario(name="network", network_fault_every_s=0.7),
+        Scenario(name="everything", process_fault_every_s=3.0, network_fault_every_s=2.0),
+    )
+}
+DEFAULT = "everything"

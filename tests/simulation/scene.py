@@ -1,0 +1,153 @@
+"""The course of every run: load under faults, then mending, then everything is checked.
+
+| act | what happens |
+|---|---|
+| load | writers work, each in its directory; what the scenario names dies and breaks |
+| mended | faults end, the dead come back, writers close what they have open |
+| others look | a client that cached nothing finds what every writer's model says (I4) |
+| power cut | every machine loses power at once: only stable storage is left (I3) |
+| checked | the same again, then fsck and the checkers over records and blocks |
+"""
+
+from __future__ import annotations
+
+import random
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+
+from dfs.fsck.check import check_cluster
+from tests.simulation.checkers.block_copies import check_block_copies
+from tests.simulation.checkers.exactly_once import ExactlyOnceChecker
+from tests.simulation.checkers.fencing import FencingChecker
+from tests.simulation.checkers.records import check_records
+from tests.simulation.cluster import META_ADDRESS, Cluster, with_client
+from tests.simulation.faults.network import break_links
+from tests.simulation.faults.processes import kill_processes, power_cut_all
+from tests.simulation.workloads.writer import Writer
+from tests.simulation.world import Violation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dfs.client.client import Client
+    from tests.simulation.process import Process
+    from tests.simulation.scenarios import Scenario
+    from tests.simulation.world import World
+
+LOOK_EVERY_S = 5.0
+STOP_PATIENCE_S = 180.0
+SESSIONS_OVER_S = 100.0
+"""After this long without clients every session has expired and all garbage is collected."""
+
+
+async def play(world: World, scenario: Scenario) -> None:
+    """One run. Raises Violation and whatever else shows that something is wrong."""
+    cluster = Cluster(world, scenario)
+    _watch(cluster)
+    await cluster.start()
+    writers = _add_clients(cluster)
+    await _load(cluster, writers)
+    await _mend(cluster, writers)
+    await cluster.observe(partial(_look, writers=writers))
+    await power_cut_all(cluster)
+    await cluster.start()
+    await cluster.observe(partial(_look, writers=writers))
+    await trio.sleep(SESSIONS_OVER_S)
+    await cluster.observe(partial(_check, cluster=cluster))
+    world.trace.note(f"clean: {sum(writer.steps_done for writer in writers)} steps", who="world")
+
+
+def _watch(cluster: Cluster) -> None:
+    """Attach what looks at every packet and every batch."""
+    world = cluster.world
+
+    def report(problem: str) -> None:
+        world.fail(Violation(problem), "watching the run")
+
+    fencing, exactly_once = FencingChecker(report), ExactlyOnceChecker(report)
+    cluster.meta.storage.observers += [fencing.observe, exactly_once.see_batch]
+    world.network.observers.append(exactly_once.see_packet)
+
+
+def _add_clients(cluster: Cluster) -> list[Writer]:
+    writers: list[Writer] = []
+    scenario = cluster.scenario
+    for number in range(scenario.clients):
+        own = [
+            Writer(cluster.world, f"w{number}{letter}", scenario.pause_s)
+            for letter in "abcdefgh"[: scenario.writers_per_client]
+        ]
+        writers += own
+        cluster.add_client(f"client-{number}", partial(_work, writers=own))
+    return writers
+
+
+async def _work(client: Client, writers: Sequence[Writer]) -> None:
+    async with trio.open_nursery() as nursery:
+        for writer in writers:
+            nursery.start_soon(writer.run, client)
+
+
+async def _load(cluster: Cluster, writers: Sequence[Writer]) -> None:
+    """Faults for the length of the scenario, and now and then a look from the outside."""
+    for machine in cluster.clients:
+        machine.start()
+    with trio.move_on_after(cluster.scenario.duration_s):
+        async with trio.open_nursery() as nursery:
+            if cluster.scenario.process_fault_every_s:
+                nursery.start_soon(kill_processes, cluster)
+            if cluster.scenario.network_fault_every_s:
+                nursery.start_soon(break_links, cluster)
+            nursery.start_soon(_look_around, cluster, writers)
+
+
+async def _look_around(cluster: Cluster, writers: Sequence[Writer]) -> None:
+    """Look at one writer's directory from outside, again and again."""
+    chooser = random.Random(f"{cluster.world.seed}/looks")
+    while True:
+        await trio.sleep(chooser.expovariate(1 / LOOK_EVERY_S))
+        await cluster.observe(partial(_look, writers=[chooser.choice(writers)]))
+
+
+async def _mend(cluster: Cluster, writers: list[Writer]) -> None:
+    """Everything runs again; writers end what they do, and their clients with them."""
+    cluster.world.trace.note("faults are over", who="world")
+    for machine in cluster.servers:
+        if not machine.is_running:
+            machine.start()
+    for machine in cluster.clients:
+        if not machine.is_running:
+            await cluster.restart_client(machine)
+    for writer in writers:
+        writer.is_stopping = True
+    with trio.fail_after(STOP_PATIENCE_S):
+        for machine in cluster.clients:
+            assert machine.process is not None
+            await machine.process.ended.wait()
+    await cluster.wait_ready()
+
+
+async def _look(process: Process, writers: Sequence[Writer]) -> None:
+    async def look(client: Client) -> None:
+        for writer in writers:
+            await writer.check_seen_by(client)
+
+    await with_client(process, look)
+
+
+async def _check(process: Process, cluster: Cluster) -> None:
+    """Records, blocks and fsck, when nobody has used the cluster for long."""
+    rows = cluster.meta.storage.rows()
+    problem = check_records(rows, is_idle=True)
+    if problem:
+        raise Violation(f"records: {problem}")
+    addresses = [f"{machine.host}:7100" for machine in cluster.chunks]
+    environment = process.environment
+    problem = await check_block_copies(environment, addresses, rows, cluster.min_copies)
+    if problem:
+        raise Violation(f"blocks: {problem}")
+    report = await check_cluster(environment, [META_ADDRESS], verify_data=True)
+    if not report.is_clean:
+        raise Violation(f"fsck: {report.problems[:5]}")

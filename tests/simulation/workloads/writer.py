@@ -1,0 +1,322 @@
+"""A writer does random steps in a directory of its own, and knows exactly what comes of them.
+
+Nobody else changes its directory, so every answer is right or wrong, never "maybe": a create that
+was applied twice answers EEXIST and is found out at once (I8). Only the step that was under way
+when the client died may have happened or not; the next client looks, and it must be one of the two.
+
+| a step returned | then this must survive every crash |
+|---|---|
+| any change of the namespace | that change, and what was written before a rename or link (I5) |
+| write | nothing yet |
+| fsync, flush (close) | every byte of the file (I3) |
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import stat
+from typing import TYPE_CHECKING
+
+import trio
+
+from dfs.errors import FsError
+from dfs.types import ROOT, InodeId
+from tests.simulation.checkers.coherence import check_coherence
+from tests.simulation.checkers.prefix import check_prefix
+from tests.simulation.checkers.verified_reads import check_read
+from tests.simulation.workloads.choose import StepChooser
+from tests.simulation.workloads.observe import (
+    ROOT_USER,
+    adopt,
+    differences,
+    exists,
+    read_tree,
+)
+from tests.simulation.workloads.steps import (
+    Chmod,
+    Create,
+    Link,
+    Mkdir,
+    RemoveXattr,
+    Rename,
+    Rmdir,
+    SetXattr,
+    Symlink,
+    Truncate,
+    Unlink,
+)
+from tests.simulation.workloads.tree import Node, Tree
+from tests.simulation.world import Violation
+
+if TYPE_CHECKING:
+    from dfs.client.client import Client
+    from dfs.client.handles import FileHandle
+    from dfs.core.namespace.records import Inode
+    from tests.simulation.workloads.steps import Path, Step
+    from tests.simulation.world import World
+
+OPEN_FILES_MAX = 6
+
+
+class Writer:
+    """A writer and its model. Outlives the clients that it works through."""
+
+    def __init__(self, world: World, name: str, pause_s: float) -> None:
+        self.name = name
+        self.quiet = trio.Lock()
+        """Held during a step: whoever holds it finds the directory as the model says."""
+        self.tree: Tree | None = None
+        self.steps_done = 0
+        self.is_stopping = False
+        self._after: Tree | None = None
+        """The tree if the step under way has happened."""
+        self._world = world
+        self._pause_s = pause_s
+        self._random = random.Random(f"{world.seed}/{name}")
+        self._chooser = StepChooser(self._random)
+        self._handles: dict[int, FileHandle] = {}
+        self._orphans: dict[int, Node] = {}
+        """Files without a name that are still open, by inode number."""
+
+    async def run(self, client: Client) -> None:
+        """Work until told to stop; then everything is closed, and so it is durable."""
+        async with self.quiet:
+            await self._recover(client)
+        while not self.is_stopping:
+            await trio.sleep(self._random.expovariate(1 / self._pause_s))
+            async with self.quiet:
+                await self._act(client)
+                self.steps_done += 1
+        async with self.quiet:
+            for ino in list(self._handles):
+                await self._close(client, ino)
+
+    def _note(self, text: str) -> None:
+        self._world.trace.note(f"{self.name}: {text}")
+
+    # ------------------------------------------------------------ after a crash
+
+    async def _recover(self, client: Client) -> None:
+        """Find the directory as the last client left it, and go on from there."""
+        self._handles.clear()
+        self._orphans.clear()
+        if self.tree is None:
+            await self._begin(client)
+            return
+        found = await read_tree(client, self.tree.root.ino)
+        problem = check_prefix(self.tree, self._after, found)
+        if problem:
+            raise Violation(f"{self.name} after a crash: {problem}")
+        if differences(self.tree, found, is_exact=False):
+            assert self._after is not None
+            self.tree = self._after
+        self._after = None
+        adopt(self.tree, found)
+        self._note(f"recovers {len(found)} paths")
+
+    async def _begin(self, client: Client) -> None:
+        name = self.name.encode()
+        found = await exists(client, ROOT, name)
+        if found is None:
+            found = await client.mkdir(ROOT, name, 0o755, ROOT_USER)
+        self.tree = Tree(found.ino)
+
+    # ------------------------------------------------------------ steps
+
+    async def _act(self, client: Client) -> None:
+        assert self.tree is not None
+        action = self._chooser.action()
+        files = self._files()
+        if action == "step" or not files:
+            await self._do(client, self._chooser.step(self.tree))
+            return
+        ino = self._random.choice(list(files))
+        if action == "write":
+            await self._write(client, ino, files[ino])
+        elif action == "read":
+            await self._read(client, ino, files[ino])
+        elif action == "replace":
+            await self._replace(client)
+        elif ino in self._handles:
+            await self._close(client, ino)
+
+    def _files(self) -> dict[int, Node]:
+        """Every file that can be written or read now, by inode number."""
+        assert self.tree is not None
+        named = {node.ino: node for _, node in self.tree.walk() if node.is_file}
+        return {**named, **self._orphans}
+
+    async def _do(self, client: Client, step: Step) -> None:
+        """One change of the namespace, which must be answered as the model says."""
+        assert self.tree is not None
+        after = self.tree.copy()
+        expected = after.apply(step)
+        self._after = after if expected == 0 else None
+        self._note(f"{step} …")
+        inode: Inode | None = None
+        found = 0
+        try:
+            inode = await _perform(client, self.tree, step, self._handles)
+        except FsError as error:
+            found = error.errno
+        if found != expected:
+            raise Violation(f"{self.name}: {step}: {_name(found)}, expected {_name(expected)}")
+        self._note(f"{step}: {_name(found)}")
+        if expected == 0:
+            self._settle(after, step, inode)
+        self._after = None
+
+    def _settle(self, after: Tree, step: Step, inode: Inode | None) -> None:
+        """The step has happened: the tree after it is the tree."""
+        assert self.tree is not None
+        before = {node.ino: node for _, node in self.tree.walk() if node.is_file}
+        self.tree = after
+        if isinstance(step, Create | Mkdir | Symlink):
+            assert inode is not None
+            node = after.find(step.path)
+            assert node is not None
+            node.ino = inode.ino
+            assert stat.S_IFMT(inode.mode) == stat.S_IFMT(node.mode)
+        named = {node.ino for _, node in after.walk()}
+        for ino, node in before.items():
+            if ino not in named and ino in self._handles:
+                self._orphans[ino] = node
+
+    # ------------------------------------------------------------ bytes
+
+    async def _open(self, client: Client, ino: int) -> FileHandle:
+        if ino not in self._handles:
+            while len(self._handles) >= OPEN_FILES_MAX:
+                await self._close(client, next(iter(self._handles)))
+            self._handles[ino] = await client.open(InodeId(ino), os.O_RDWR, ROOT_USER)
+        return self._handles[ino]
+
+    async def _write(self, client: Client, ino: int, node: Node) -> None:
+        handle = await self._open(client, ino)
+        for offset, data in self._chooser.writes(len(node.content)):
+            node.write(offset, data)
+            self._note(f"writes {ino} at {offset}: {len(data)} B")
+            written = await client.write(handle, offset, data)
+            assert written == len(data), f"{written} of {len(data)} bytes written"
+        if self._random.random() < 0.5:
+            await self._sync(client, ino, node)
+
+    async def _sync(self, client: Client, ino: int, node: Node) -> None:
+        handle = self._handles[ino]
+        how = self._random.choice(("fsync", "flush", "sync"))
+        if how == "fsync":
+            await client.fsync(handle)
+        elif how == "flush":
+            await client.flush(handle)
+        else:
+            await client.sync()
+        node.sync()
+        self._note(f"{how} of {ino}: {len(node.content)} B are safe")
+
+    async def _read(self, client: Client, ino: int, node: Node) -> None:
+        handle = await self._open(client, ino)
+        offset, length = self._chooser.range_of(len(node.content))
+        found = bytes(await client.read(handle, offset, length))
+        expected = node.content[offset : offset + length]
+        self._note(f"reads {ino} at {offset}: {len(found)} B")
+        problem = check_read(expected, found)
+        if problem:
+            raise Violation(f"{self.name}: inode {ino}, {problem}")
+        size = (await client.getattr(InodeId(ino))).size
+        if size != len(node.content):
+            raise Violation(f"{self.name}: inode {ino} has size {size}, not {len(node.content)}")
+
+    async def _close(self, client: Client, ino: int) -> None:
+        handle = self._handles[ino]
+        await client.flush(handle)
+        node = self._files().get(ino)
+        if node is not None:
+            node.sync()
+        del self._handles[ino]
+        self._orphans.pop(ino, None)
+        await client.release(handle)
+        self._note(f"closed {ino}")
+
+    async def _replace(self, client: Client) -> None:
+        """Write a new file and rename it over another, with no sync in between (I5)."""
+        assert self.tree is not None
+        create, rename = self._chooser.replacement(self.tree)
+        await self._do(client, create)
+        node = self.tree.find(create.path)
+        if node is None or not node.is_file or node.ino not in self._handles:
+            return
+        for offset, data in self._chooser.writes(0):
+            node.write(offset, data)
+            await client.write(self._handles[node.ino], offset, data)
+        await self._do(client, rename)
+
+    # ------------------------------------------------------------ seen by others
+
+    async def check_seen_by(self, client: Client) -> None:
+        """Another client must find the same (I4). The writer rests meanwhile."""
+        async with self.quiet:
+            if self.tree is None or self._after is not None:
+                return
+            found = await read_tree(client, self.tree.root.ino)
+            problem = check_coherence(self.tree, found)
+            if problem:
+                raise Violation(f"{self.name} as others see it: {problem}")
+        self._note(f"others see its {len(found)} paths")
+
+
+async def _perform(
+    client: Client, tree: Tree, step: Step, handles: dict[int, FileHandle]
+) -> Inode | None:
+    """Ask the client for it. Raises FsError."""
+    parent, name = _place(tree, step.path)
+    if isinstance(step, Create):
+        mode = stat.S_IFREG | step.mode
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+        handle, inode = await client.create(parent, name, mode, ROOT_USER, flags=flags)
+        handles[inode.ino] = handle
+        return inode
+    if isinstance(step, Mkdir):
+        return await client.mkdir(parent, name, step.mode, ROOT_USER)
+    if isinstance(step, Symlink):
+        return await client.symlink(parent, name, step.target, ROOT_USER)
+    if isinstance(step, Link):
+        return await client.link(_ino(tree, step.source), parent, name, ROOT_USER)
+    if isinstance(step, Unlink):
+        await client.unlink(parent, name, ROOT_USER)
+    elif isinstance(step, Rmdir):
+        await client.rmdir(parent, name, ROOT_USER)
+    elif isinstance(step, Rename):
+        new_parent, new_name = _place(tree, step.new_path)
+        await client.rename(parent, name, new_parent, new_name, step.flags, ROOT_USER)
+    else:
+        await _perform_on_inode(client, _ino(tree, step.path), step)
+    return None
+
+
+async def _perform_on_inode(client: Client, ino: InodeId, step: Step) -> None:
+    if isinstance(step, Chmod):
+        await client.setattr(ino, ROOT_USER, mode=step.mode)
+    elif isinstance(step, Truncate):
+        await client.setattr(ino, ROOT_USER, size=step.size)
+    elif isinstance(step, SetXattr):
+        await client.setxattr(ino, step.name, step.value, 0, ROOT_USER)
+    else:
+        assert isinstance(step, RemoveXattr)
+        await client.removexattr(ino, step.name, ROOT_USER)
+
+
+def _place(tree: Tree, path: Path) -> tuple[InodeId, bytes]:
+    parent, name, _ = tree.place(path)
+    return InodeId(parent.ino), name
+
+
+def _ino(tree: Tree, path: Path) -> InodeId:
+    node = tree.find(path)
+    assert node is not None
+    return InodeId(node.ino)
+
+
+def _name(number: int) -> str:
+    return "ok" if number == 0 else errno.errorcode.get(number, str(number))

@@ -1,0 +1,101 @@
+"""The world of one run: machines, their processes, the network, and what went wrong first."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import trio
+
+from tests.simulation.disk import Platter
+from tests.simulation.engine import SimStorage
+from tests.simulation.network import SimNetwork
+from tests.simulation.process import Process, describe_error
+from tests.simulation.trace import Trace
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+
+class Violation(AssertionError):
+    """An invariant is broken, or an application was told what it must not be told."""
+
+
+class Machine:
+    """A host with a disk. Runs one process at a time, and keeps what outlives it."""
+
+    def __init__(self, world: World, host: str, main: Callable[[Process], Awaitable[None]]) -> None:
+        self.host = host
+        self.platter = Platter(host, world.seed, world.trace)
+        self.storage = SimStorage(host, world.seed, world.trace)
+        self.process: Process | None = None
+        self._world = world
+        self._main = main
+        self._start_count = 0
+
+    @property
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.is_alive
+
+    def start(self) -> Process:
+        """Begin a new process; the machine has power again if it had none."""
+        assert not self.is_running
+        self._world.network.power_on(self.host)
+        self._start_count += 1
+        name = f"{self.host}.{self._start_count}"
+        process = Process(name, self.host, self._world.network, self._world.seed, self._world.trace)
+        self.process = process
+        self._world.nursery.start_soon(self._run, process)
+        return process
+
+    async def _run(self, process: Process) -> None:
+        await process.run(self._main)
+        if process.failure is not None:
+            self._world.fail(process.failure, f"{process.name} ended by itself")
+
+    def kill(self) -> None:
+        """SIGKILL: what was written stays written, synced or not."""
+        if self.process is not None and self.process.is_alive:
+            self.process.kill()
+            self.storage.lose_process()
+
+    def cut_power(self) -> None:
+        """The machine is dark: unsynced writes are lost, and nobody is told."""
+        if self.process is not None and self.process.is_alive:
+            self.process.kill(is_silent=True)
+            self.storage.lose_process()
+        self.platter.power_cut()
+
+    def arm(self, operations: int, *, is_power_cut: bool) -> None:
+        """Die at the `operations`-th disk or engine operation from now."""
+        assert self.process is not None
+        self.process.arm(operations, self.cut_power if is_power_cut else self.kill)
+
+
+class World:
+    """Everything that one seed makes."""
+
+    def __init__(self, seed: int | str, nursery: trio.Nursery) -> None:
+        self.seed = str(seed)
+        self.trace = Trace()
+        self.network = SimNetwork(self.seed, self.trace)
+        self.nursery = nursery
+        self.random = random.Random(f"{seed}/world")
+        self.machines: dict[str, Machine] = {}
+        self.problem: str = ""
+        """What went wrong first; empty while nothing has."""
+        self.error: BaseException | None = None
+        self.has_failed = trio.Event()
+
+    def add(self, host: str, main: Callable[[Process], Awaitable[None]]) -> Machine:
+        assert host not in self.machines
+        machine = self.machines[host] = Machine(self, host, main)
+        return machine
+
+    def fail(self, error: BaseException, what: str) -> None:
+        """Note the first failure; the run ends with it."""
+        if not self.problem:
+            self.problem = f"{what}: {describe_error(error)}"
+            self.error = error
+            self.trace.note(f"FAILED {self.problem}", who="world")
+            self.has_failed.set()
