@@ -8,6 +8,7 @@ where blocks are kept or sent.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import zstandard
@@ -26,10 +27,10 @@ Buffer = bytes | bytearray | memoryview
 COMPRESSION_LEVEL_DEFAULT = 1
 FRAME_SAVING_SHARE = 16
 """A frame is stored compressed only if that saves at least 1/16 of it."""
-PROBE_STRIDE = 4
-"""Every fourth frame is tried first; those between are tried if a probe beside them paid. Data that
-does not compress thus costs a quarter of the compressor, and a compressible run of this many frames
-is always found."""
+PROBE_STRIDE = 5
+"""Every fifth frame and the last one are tried first; those between are tried if a probe beside
+them paid. Data that does not compress thus costs a quarter of the compressor, and a compressible
+run of this many frames is always found."""
 
 # Making a (de)compressor costs as much as compressing two incompressible frames, and one may not be
 # used by two threads at once: idle ones rest here. list.pop and list.append are atomic.
@@ -123,22 +124,17 @@ def _compress_frames(frames: Sequence[memoryview], level: int) -> list[Buffer]:
     except IndexError:
         compressor = zstandard.ZstdCompressor(level=level)
     stored: list[Buffer] = list(frames)
-    for index in range(0, len(frames), PROBE_STRIDE):
-        stored[index] = _smaller(compressor, frames[index])
-    for index in range(len(frames)):
-        if index % PROBE_STRIDE and _has_probe_paid(frames, stored, index):
-            stored[index] = _smaller(compressor, frames[index])
+    last = len(frames) - 1
+    probes = sorted({*range(0, len(frames), PROBE_STRIDE), last})
+    for probe in probes:
+        stored[probe] = _smaller(compressor, frames[probe])
+    for before, after in pairwise(probes):
+        if stored[before] is not frames[before] or stored[after] is not frames[after]:
+            for index in range(before + 1, after):
+                stored[index] = _smaller(compressor, frames[index])
     idle.append(compressor)
+    assert len(stored) == len(frames)
     return stored
-
-
-def _has_probe_paid(frames: Sequence[memoryview], stored: Sequence[Buffer], index: int) -> bool:
-    """Whether the probe before or the one after a frame is stored compressed."""
-    before = index - index % PROBE_STRIDE
-    after = before + PROBE_STRIDE
-    if stored[before] is not frames[before]:
-        return True
-    return after < len(frames) and stored[after] is not frames[after]
 
 
 def _smaller(compressor: zstandard.ZstdCompressor, frame: memoryview) -> Buffer:
