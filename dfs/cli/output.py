@@ -20,15 +20,8 @@ json_option = click.option("--json", "is_json", is_flag=True, help="Print JSON f
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on stdout; bytes become hex."""
-    encoded = msgspec.json.encode(value, enc_hook=_encode_other)
-    click.echo(msgspec.json.format(encoded, indent=2))
-
-
-def _encode_other(value: object) -> object:
-    if isinstance(value, bytes):
-        return value.hex()
-    raise NotImplementedError(f"{type(value).__name__} has no JSON form")
+    """One JSON document on stdout."""
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
 
 
 def size_text(count: float) -> str:

@@ -16,7 +16,7 @@ import itertools
 import time
 from collections import OrderedDict
 from contextlib import aclosing, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 import pyfuse3
@@ -36,7 +36,7 @@ from dfs.mount.introspection import VIRTUAL_PREFIXES, virtual_xattr
 from dfs.types import ROOT, InodeId
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import AsyncGenerator, Iterator, Sequence
 
     from pyfuse3 import EntryAttributes, FileInfo, ReaddirToken, RequestContext, SetattrFields
 
@@ -209,7 +209,8 @@ class FuseOperations(pyfuse3.Operations):
 
     @answered
     async def listxattr(self, inode: int, ctx: RequestContext) -> Sequence[bytes]:
-        return await self._client.listxattr(self._ino(inode))
+        names = await self._client.listxattr(self._ino(inode))
+        return [name for name in names if ctx.uid == 0 or not name.startswith(b"trusted.")]
 
     @answered
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
@@ -301,8 +302,8 @@ class FuseOperations(pyfuse3.Operations):
             if not pyfuse3.readdir_reply(token, name, directory_stub(node_id), position):
                 return
         entries = self._client.read_directory(handle, max(0, start_id - DOTS))
-        async with aclosing(entries):
-            async for name, inode, cookie in entries:
+        async with aclosing(cast("AsyncGenerator[tuple[bytes, Inode, int]]", entries)) as rest:
+            async for name, inode, cookie in rest:
                 if not pyfuse3.readdir_reply(token, name, self._entry(inode), cookie + DOTS):
                     return
 

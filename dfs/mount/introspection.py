@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from dfs.core.messages import ExtentsReply, ReadExtents
 from dfs.core.placement import servers_for
 from dfs.errors import FsError
 from dfs.limits import XATTR_VALUE_BYTES_MAX
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 VIRTUAL_PREFIXES = (b"user.dfs.", b"dfs.")
 EXTENTS_SHOWN = 128
 """More would not fit into an attribute's value."""
+PAGES_READ_MAX = 50
 
 
 class MountIdentity(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +88,7 @@ class InodeReport(msgspec.Struct, frozen=True, kw_only=True):
     inode: dict[str, object]
     extents: tuple[ExtentPlace, ...]
     extent_count: int
-    """Of all extents; `extents` may be only the first of them."""
+    """Of all extents (of the first 100,000 or so); `extents` may be only the first of them."""
     is_complete: bool
     copies: int
     servers: tuple[ServerPlace, ...]
@@ -106,11 +108,27 @@ async def virtual_xattr(
 
 
 async def _encoded_report(client: Client, ino: InodeId) -> bytes:
-    inode, extents = await client.extents_of(ino)
+    inode, extents = await _extents_of(client, ino)
     report = inode_report(client, inode, extents)
     value = msgspec.json.encode(report)
     assert len(value) <= XATTR_VALUE_BYTES_MAX
     return value
+
+
+async def _extents_of(client: Client, ino: InodeId) -> tuple[Inode, list[Extent]]:
+    """The inode and its extents, by offset; of a file with very many, those of the first pages."""
+    inode = await client.getattr(ino)
+    extents: list[Extent] = []
+    start = 0
+    for _ in range(PAGES_READ_MAX):
+        if not inode.is_file or start >= inode.size:
+            break
+        request = ReadExtents(ino=ino, start=start, end=inode.size)
+        reply = await client.meta.ask(request, ExtentsReply)
+        assert reply.end > start
+        extents += [extent for extent in reply.extents if extent.offset >= start]
+        start = reply.end
+    return inode, extents
 
 
 def inode_report(client: Client, inode: Inode, extents: list[Extent]) -> InodeReport:

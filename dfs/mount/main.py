@@ -19,6 +19,7 @@ import logging
 import os
 import resource
 import signal
+import socket
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ import pyfuse3
 import trio
 
 from dfs.client.client import open_client
+from dfs.config import ClientConfig
 from dfs.errors import UserError
 from dfs.mount.fuse import FuseOperations
 from dfs.mount.introspection import MountIdentity
@@ -108,11 +110,15 @@ class MountProcess:
     async def _live(self) -> None:
         config = self._config
         with self._starting:
-            async with open_client(self._environment, config.addresses) as client:
+            name = f"{socket.gethostname()}:{os.getpid()}:{self._trace.mountpoint}"
+            settings = ClientConfig(name=name)
+            async with open_client(self._environment, config.addresses, config=settings) as client:
                 root = await find_directory(client, config.subdirectory)
                 operations = FuseOperations(client, MountIdentity.of(client, config), root)
                 await self._mount_and_serve(operations)
                 self.phase = "flushing"
+                # Leaving the block would only log what cannot be made durable.
+                await client.sync()
         if self._starting.cancelled_caught:
             raise UserError(f"{config.mountpoint}: interrupted before it was mounted")
 
