@@ -95,6 +95,9 @@ class DeleteBlocks(Message, frozen=True, tag=True, kw_only=True):
     are fine."""
 
     block_ids: tuple[BlockId, ...]
+    order: int = 0
+    """Grows with every deletion. One below the highest seen was overtaken while it lingered on a
+    broken link: it is refused with Fenced, for what it names may have been uploaded since."""
 
 
 class GetChunkStatus(Message, frozen=True, tag=True, kw_only=True):

@@ -31,6 +31,8 @@ class SessionReply(Message, frozen=True, tag=True, kw_only=True):
     settings: VolumeSettings
     cluster_map: ClusterMap
     session_ttl_s: float
+    delete_number: int = 0
+    """Grows whenever blocks were deleted; see CommitData.uploaded_since."""
 
 
 class KeepAlive(Message, frozen=True, tag=True, kw_only=True):
@@ -44,6 +46,8 @@ class KeepAlive(Message, frozen=True, tag=True, kw_only=True):
 class KeepAliveReply(Message, frozen=True, tag=True, kw_only=True):
     cluster_map: ClusterMap | None = None
     """Set when it is newer than the one the client named."""
+    delete_number: int = 0
+    """Grows whenever blocks were deleted; see CommitData.uploaded_since."""
 
 
 class CloseSession(Message, frozen=True, tag=True, kw_only=True):

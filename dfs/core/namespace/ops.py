@@ -153,6 +153,9 @@ class CommitData(Op, frozen=True, tag=True, kw_only=True):
 
     ino: InodeId
     pieces: tuple[Piece, ...]
+    uploaded_since: int | None = None
+    """The delete_number that the client knew before it began to upload these blocks. The server
+    refuses (EAGAIN) what may have been deleted since; None: it cannot tell."""
 
 
 class Reclaim(Op, frozen=True, tag=True, kw_only=True):
