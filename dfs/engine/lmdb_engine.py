@@ -18,7 +18,7 @@ import threading
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NoReturn, cast
 
 import lmdb
 
@@ -35,13 +35,15 @@ from dfs.engine.api import (
 from dfs.engine.embedded import PAGE_ROWS_MAX, Batch, EmbeddedEngine
 from dfs.engine.store_directory import FORMAT, StoreDirectory
 from dfs.errors import NoSpace
-from dfs.limits import GIB
+from dfs.limits import GIB, MIB
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 MAP_BYTES_MIN = 1 * GIB
 READERS_MAX = 256
+ROOM_BYTES_MIN = 1 * MIB
+"""A disk without this much room for a failed commit counts as full."""
 _DAMAGED = (
     lmdb.CorruptedError,
     lmdb.InvalidError,
@@ -49,7 +51,7 @@ _DAMAGED = (
     lmdb.PanicError,
     lmdb.VersionMismatchError,
 )
-_FULL = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
+_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class LmdbEngine(EmbeddedEngine):
@@ -155,8 +157,8 @@ class LmdbEngine(EmbeddedEngine):
         try:
             os.truncate(self._directory.data_path, map_bytes)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise NoSpace(f"{self._directory.data_path}: {error.strerror}") from error
+            if error.errno in _FULL_ERRNOS:
+                raise _no_space(self._directory.data_path, error) from error
             raise
 
     # ------------------------------------------------------------ reading
@@ -219,11 +221,43 @@ class LmdbEngine(EmbeddedEngine):
                 except BaseException:
                     transaction.abort()
                     raise
-            with self._translated(is_committing=True):
-                transaction.commit()
+            transaction.commit()
         except lmdb.MapFullError:
             return False
+        except lmdb.Error as error:
+            self._raise_failed_commit(error, batch)
         return True
+
+    def _raise_failed_commit(self, error: lmdb.Error, batch: Batch) -> NoReturn:
+        """LMDB writes data pages, syncs, then writes the meta page, which is what makes a batch
+        happen. Only if that last write failed is the outcome unknown; LMDB then refuses to go on.
+        """
+        if self._has_panicked():
+            raise Unknown(f"{self._directory.data_path}: {error}") from error
+        self._check_room(batch, error)
+        with self._translated():
+            raise error
+
+    def _has_panicked(self) -> bool:
+        try:
+            self._environment.begin(write=True).abort()
+        except lmdb.Error:
+            return True
+        return False
+
+    def _check_room(self, batch: Batch, error: lmdb.Error) -> None:
+        """Raises NoSpace if there is none left. LMDB says EIO when a write was only cut short."""
+        info = self._environment.info()
+        start = (info["last_pgno"] + 1) * self._environment.stat()["psize"]
+        needed_bytes = ROOM_BYTES_MIN + 4 * sum(map(len, batch.puts.values()))
+        with self._directory.data_path.open("r+b") as file:
+            try:
+                os.posix_fallocate(file.fileno(), start, needed_bytes)
+            except OSError as full:
+                if full.errno in _FULL_ERRNOS:
+                    raise _no_space(self._directory.data_path, full) from error
+        # The map may end within what was tried; the file has to be as long as the map, no longer.
+        os.truncate(self._directory.data_path, info["map_size"])
 
     def _double_map(self) -> None:
         """Called with the write lock. The file grows first: a map past its end cannot be read."""
@@ -237,7 +271,7 @@ class LmdbEngine(EmbeddedEngine):
     # ------------------------------------------------------------ errors
 
     @contextmanager
-    def _translated(self, *, is_committing: bool = False) -> Iterator[None]:
+    def _translated(self) -> Iterator[None]:
         """LMDB's errors as the seam's. MapFullError passes through."""
         where = self._directory.data_path
         try:
@@ -251,11 +285,9 @@ class LmdbEngine(EmbeddedEngine):
         except _DAMAGED as error:
             raise EngineDamaged(f"{where}: damaged ({error}); restore it from a backup") from error
         except lmdb.Error as error:
-            if isinstance(error, lmdb.DiskError) or any(text in str(error) for text in _FULL):
+            if isinstance(error, lmdb.DiskError) or os.strerror(errno.EDQUOT) in str(error):
                 raise NoSpace(f"{where}: {error}") from error
-            if is_committing:
-                raise Unknown(f"{where}: {error}") from error
-            raise EngineDamaged(f"{where}: cannot be used ({error})") from error
+            raise EngineDamaged(f"{where}: cannot be used ({error}); check the disk") from error
 
 
 def _check_and_write(transaction: lmdb.Transaction, batch: Batch) -> None:
@@ -293,6 +325,10 @@ def _descending(transaction: lmdb.Transaction, end: bytes) -> Iterator[Row]:
         is_found = cursor.prev() if cursor.set_range(end) else cursor.last()
         if is_found:
             yield from cast("Iterator[Row]", cursor.iterprev())
+
+
+def _no_space(path: Path, error: OSError) -> NoSpace:
+    return NoSpace(f"{path}: {error.strerror}")
 
 
 def _whole_pages(length: int) -> int:

@@ -316,26 +316,96 @@ def test_a_copy_of_the_directory_is_a_backup(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "is_committing", "expected"),
+    ("error", "expected"),
     [
-        (lmdb.DiskError("No space left on device"), True, NoSpace),
-        (lmdb.Error("mdb_txn_commit: Disk quota exceeded"), True, NoSpace),
-        (lmdb.Error("mdb_txn_commit: Input/output error"), True, Unknown),
-        (lmdb.Error("mdb_put: Input/output error"), False, EngineDamaged),
-        (lmdb.PanicError("MDB_PANIC"), True, EngineDamaged),
-        (lmdb.CorruptedError("MDB_CORRUPTED"), False, EngineDamaged),
-        (lmdb.TxnFullError("MDB_TXN_FULL"), False, TooLarge),
-        (lmdb.ReadersFullError("MDB_READERS_FULL"), False, Retry),
-        (lmdb.MemoryError("Cannot allocate memory"), False, Retry),
-        (lmdb.MapFullError("MDB_MAP_FULL"), True, lmdb.MapFullError),
-        (ValueError("ours"), True, ValueError),
+        (lmdb.DiskError("No space left on device"), NoSpace),
+        (lmdb.Error("mdb_txn_commit: Disk quota exceeded"), NoSpace),
+        (lmdb.Error("mdb_put: Input/output error"), EngineDamaged),
+        (lmdb.PanicError("MDB_PANIC"), EngineDamaged),
+        (lmdb.CorruptedError("MDB_CORRUPTED"), EngineDamaged),
+        (lmdb.TxnFullError("MDB_TXN_FULL"), TooLarge),
+        (lmdb.ReadersFullError("MDB_READERS_FULL"), Retry),
+        (lmdb.MemoryError("Cannot allocate memory"), Retry),
+        (lmdb.MapFullError("MDB_MAP_FULL"), lmdb.MapFullError),
+        (ValueError("ours"), ValueError),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else str(value),
 )
 def test_each_error_says_what_the_caller_may_do(
-    tmp_path: Path, error: Exception, is_committing: bool, expected: type[Exception]
+    tmp_path: Path, error: Exception, expected: type[Exception]
 ) -> None:
     engine = LmdbEngine(tmp_path)
-    with pytest.raises(expected), engine._translated(is_committing=is_committing):
+    with pytest.raises(expected), engine._translated():
         raise error
+    engine.close()
+
+
+class _FailingTransaction:
+    """A write transaction whose commit fails before LMDB was asked."""
+
+    def __init__(self, transaction: lmdb.Transaction, error: lmdb.Error) -> None:
+        self._transaction = transaction
+        self._error = error
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._transaction, name)
+
+    def commit(self) -> None:
+        self._transaction.abort()
+        raise self._error
+
+
+class _FailingEnvironment:
+    """An LMDB environment whose next commit fails, and which may refuse everything afterwards."""
+
+    def __init__(
+        self, environment: lmdb.Environment, error: lmdb.Error, *, is_panicking: bool
+    ) -> None:
+        self._environment = environment
+        self._error: lmdb.Error | None = error
+        self._is_panicking = is_panicking
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._environment, name)
+
+    def begin(self, *, write: bool = False) -> object:
+        if not write:
+            return self._environment.begin()
+        if self._error is None and self._is_panicking:
+            raise lmdb.PanicError("MDB_PANIC: Update of meta page failed")
+        transaction = self._environment.begin(write=True)
+        error, self._error = self._error, None
+        return transaction if error is None else _FailingTransaction(transaction, error)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_panicking", "expected"),
+    [
+        # The last write failed: it may have reached the disk.
+        (lmdb.Error("mdb_txn_commit: Input/output error"), True, Unknown),
+        (lmdb.DiskError("mdb_txn_commit: No space left on device"), True, Unknown),
+        # Something before it failed: nothing happened.
+        (lmdb.Error("mdb_txn_commit: Input/output error"), False, EngineDamaged),
+        (lmdb.DiskError("mdb_txn_commit: No space left on device"), False, NoSpace),
+        (lmdb.TxnFullError("mdb_txn_commit: MDB_TXN_FULL"), False, TooLarge),
+    ],
+)
+def test_a_failed_commit_says_whether_it_may_have_happened(
+    tmp_path: Path, error: lmdb.Error, is_panicking: bool, expected: type[Exception]
+) -> None:
+    engine = LmdbEngine(tmp_path)
+    engine.commit({}, {b"a": b"1"})
+    environment = engine._environment
+    engine._environment = _FailingEnvironment(  # type: ignore[assignment]
+        environment, error, is_panicking=is_panicking
+    )
+    with pytest.raises(expected, match=f"^{tmp_path}/data.mdb: "):
+        engine.commit({b"a": b"1"}, {b"a": b"2"})
+    if is_panicking:
+        with pytest.raises(EngineDamaged):
+            engine.commit({}, {b"b": b"2"})
+    else:
+        engine.commit({b"a": b"1"}, {b"a": b"3"})
+        assert engine.get([b"a"]) == [b"3"]
+    assert (tmp_path / "data.mdb").stat().st_size == environment.info()["map_size"]
     engine.close()
