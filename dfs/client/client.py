@@ -188,7 +188,11 @@ class Client(NamespaceCalls):
         return b"".join(steps)
 
     async def _read_step(self, handle: FileHandle, offset: int, length: int) -> bytes:
-        return await self._reader.read(handle.file, offset, length)
+        plain = await self._reader.read(handle.file, offset, length)
+        size = max(handle.file.size, offset + len(plain))
+        start, end = handle.read_ahead.after_read(offset, offset + len(plain), size)
+        self._reader.prefetch(handle.file, start, end)
+        return plain
 
     async def write(self, handle: FileHandle, offset: int, data: bytes | memoryview) -> int:
         """Write all of `data`; with O_APPEND at the end, whatever `offset` says. Waits while too

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dfs.client.directory import DirectoryHandle
 from dfs.client.failures import copy_of
+from dfs.core.readahead import ReadAhead
 
 if TYPE_CHECKING:
     from dfs.client.open_files import OpenFile
@@ -24,6 +25,7 @@ class FileHandle:
         self.flags = flags
         self.credentials = credentials
         self.is_open = True
+        self.read_ahead = ReadAhead()
         self._lost_seen = file.lost_count
 
     @property

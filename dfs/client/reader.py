@@ -128,7 +128,10 @@ class Reader:
     def prefetch(self, file: OpenFile, start: int, end: int) -> None:
         """Have [start, end) brought into the cache, as far as its extents are known."""
         end = min(end, file.record.size)
-        if start >= end or file.extents.unknown(start, end):
+        if start < end:
+            unknown = file.extents.unknown(start, end)
+            end = unknown[0][0] if unknown else end
+        if start >= end:
             return
         for extent in file.extents.touching(start, end):
             if not extent.is_inline:

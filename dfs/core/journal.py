@@ -128,9 +128,9 @@ class OpJournal:
         return settled
 
     def knows(self, last_op: OpNumber) -> bool:
-        """The server's last durable op fits this stream: it lost nothing answered, and has
-        nothing that was never sent."""
-        return self.answered_below - 1 <= last_op <= self._last_number
+        """The server's last durable op was sent from here. It may be below the last answered one:
+        ops that failed or changed nothing are answered without being made durable."""
+        return last_op <= self._last_number
 
     def held_creations(self) -> list[InodeId]:
         """Inodes that unanswered ops create and hold open: they must outlive a lost link."""
