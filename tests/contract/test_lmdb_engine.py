@@ -19,3 +19,9 @@ class TestLmdbEngine(EngineContract):
     @pytest.fixture
     def make_engine(self, tmp_path: Path) -> Callable[[], LmdbEngine]:
         return partial(LmdbEngine, tmp_path / "engine")
+
+
+class TestLmdbEngineWithAMapThatGrows(EngineContract):
+    @pytest.fixture
+    def make_engine(self, tmp_path: Path) -> Callable[[], LmdbEngine]:
+        return partial(LmdbEngine, tmp_path / "engine", map_bytes_min=64 * 1024)
