@@ -1,0 +1,356 @@
+"""One request → one reply. No socket in sight: a link is only a number here.
+
+What must keep the order of arrival (taking ops, registering and dropping holds) happens before the
+first await of its handler.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from dfs.core.messages import (
+    ApplyOps,
+    ApplyReply,
+    CloseSession,
+    DirectoryEntry,
+    DirectoryReply,
+    Done,
+    ExportRecords,
+    ExtentsReply,
+    GetAttr,
+    GetRecords,
+    GetStatus,
+    GetXattr,
+    InodeRangeReply,
+    InodeReply,
+    KeepAlive,
+    KeepAliveReply,
+    ListXattrs,
+    Lookup,
+    MetaReply,
+    MetaRequest,
+    Open,
+    OpenReply,
+    OpenSession,
+    ReadDirectory,
+    ReadExtents,
+    RecordsReply,
+    Release,
+    RepairRecords,
+    ReportReply,
+    ReportServer,
+    SessionReply,
+    StatFs,
+    StatFsReply,
+    StatusReply,
+    TakeInodeRange,
+    XattrNamesReply,
+    XattrReply,
+)
+from dfs.core.namespace.directories import lookup, read_directory
+from dfs.core.namespace.extents import extents_touching
+from dfs.core.namespace.inodes import get_inode
+from dfs.core.namespace.keys import COUNTERS_KEY, GARBAGE, dentry_range, table_range
+from dfs.core.namespace.records import Counters, Dentry
+from dfs.core.namespace.shape import INO_MAX
+from dfs.core.namespace.view import ScanRange
+from dfs.core.namespace.xattrs import get_xattr, list_xattrs
+from dfs.errors import FsError, WrongCluster
+from dfs.limits import (
+    EXTENTS_PER_REPLY_MAX,
+    FILE_BYTES_MAX,
+    NAME_BYTES_MAX,
+    READDIR_ENTRIES_MAX,
+    SCAN_RECORDS_MAX,
+)
+from dfs.meta.repairs import repair
+from dfs.version import version
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from dfs.core.namespace.records import Extent, Inode
+    from dfs.core.namespace.view import View
+    from dfs.core.sessions import Holds
+    from dfs.engine.api import Engine
+    from dfs.environment import Environment
+    from dfs.meta.cluster import Cluster
+    from dfs.meta.committer import Committer
+    from dfs.meta.deletions import Deletions
+    from dfs.meta.exports import Exports
+    from dfs.meta.reaper import Reaper
+    from dfs.meta.record_store import RecordStore
+    from dfs.meta.sessions import LinkLike, Sessions
+    from dfs.types import VolumeSettings
+
+GARBAGE_COUNTED_MAX: Final = 100_000
+"""A status does not count further than this."""
+
+
+class Handlers:
+    """Answers every request of the metadata service."""
+
+    def __init__(
+        self,
+        environment: Environment,
+        engine: Engine,
+        *,
+        settings: VolumeSettings,
+        session_ttl_s: float,
+        store: RecordStore,
+        committer: Committer,
+        sessions: Sessions,
+        holds: Holds,
+        reaper: Reaper,
+        cluster: Cluster,
+        deletions: Deletions,
+        exports: Exports,
+    ) -> None:
+        self._run_blocking = environment.run_blocking
+        self._engine = engine
+        self._settings = settings
+        self._session_ttl_s = session_ttl_s
+        self._store = store
+        self._committer = committer
+        self._sessions = sessions
+        self._holds = holds
+        self._reaper = reaper
+        self._cluster = cluster
+        self._deletions = deletions
+        self._exports = exports
+        self._started_s = trio.current_time()
+        self._by_type: dict[type, Callable[[Any, LinkLike], Awaitable[MetaReply]]] = {
+            OpenSession: self._open_session,
+            KeepAlive: self._keep_alive,
+            CloseSession: self._close_session,
+            TakeInodeRange: self._take_inode_range,
+            ApplyOps: self._apply_ops,
+            Lookup: self._lookup,
+            GetAttr: self._get_attr,
+            Open: self._open,
+            Release: self._release,
+            ReadExtents: self._read_extents,
+            ReadDirectory: self._read_directory,
+            GetXattr: self._get_xattr,
+            ListXattrs: self._list_xattrs,
+            StatFs: self._stat_fs,
+            ReportServer: self._report_server,
+            GetStatus: self._get_status,
+            ExportRecords: self._export_records,
+            GetRecords: self._get_records,
+            RepairRecords: self._repair_records,
+        }
+
+    async def handle(self, request: MetaRequest, payload: object, link: LinkLike) -> MetaReply:
+        """The reply. Raises the DfsErrors that the message's docstring names."""
+        return await self._by_type[type(request)](request, link)
+
+    # ------------------------------------------------------------ sessions
+
+    async def _open_session(self, request: OpenSession, link: LinkLike) -> SessionReply:
+        if request.cluster_id not in ("", self._settings.cluster_id):
+            raise WrongCluster(
+                f"this is cluster {self._settings.cluster_id}, not {request.cluster_id}"
+            )
+        session, record = await self._sessions.open(request, link)
+        return SessionReply(
+            session_id=session.session_id,
+            last_op=session.stream.numbers.told,
+            first_ino=record.first_ino,
+            end_ino=record.end_ino,
+            settings=self._settings,
+            cluster_map=self._cluster.cluster_map,
+            session_ttl_s=self._session_ttl_s,
+            delete_number=self._deletions.number,
+        )
+
+    async def _keep_alive(self, request: KeepAlive, link: LinkLike) -> KeepAliveReply:
+        session = self._sessions.of(request.session_id, link)
+        self._sessions.release(session, request.releases)
+        newest = self._cluster.cluster_map
+        return KeepAliveReply(
+            cluster_map=newest if newest.map_epoch != request.map_epoch else None,
+            delete_number=self._deletions.number,
+        )
+
+    async def _close_session(self, request: CloseSession, link: LinkLike) -> Done:
+        await self._sessions.close(request.session_id, link)
+        return Done()
+
+    async def _take_inode_range(self, request: TakeInodeRange, link: LinkLike) -> InodeRangeReply:
+        session = self._sessions.of(request.session_id, link)
+        record = await self._sessions.take_range(session)
+        return InodeRangeReply(first_ino=record.first_ino, end_ino=record.end_ino)
+
+    # ------------------------------------------------------------ changes
+
+    async def _apply_ops(self, request: ApplyOps, link: LinkLike) -> ApplyReply:
+        session = self._sessions.of(request.session_id, link)
+        answers = session.stream.submit(request.ops, request.answered_below)
+        outcomes = tuple([await answer() for answer in answers])
+        # Only with the outcomes: a client that is told to send all this again still holds them.
+        if session.link_number == link.number:
+            self._sessions.release(session, request.releases)
+        return ApplyReply(outcomes=outcomes)
+
+    async def _release(self, request: Release, link: LinkLike) -> Done:
+        self._sessions.release(self._sessions.of(request.session_id, link), request.inos)
+        return Done()
+
+    # ------------------------------------------------------------ reads
+
+    async def _lookup(self, request: Lookup, link: LinkLike) -> InodeReply:
+        _check_ino(request.parent)
+        inode = await self._committer.read(lambda view: lookup(view, request.parent, request.name))
+        return InodeReply(inode=inode)
+
+    async def _get_attr(self, request: GetAttr, link: LinkLike) -> InodeReply:
+        _check_ino(request.ino)
+        return InodeReply(inode=await self._committer.read(lambda v: get_inode(v, request.ino)))
+
+    async def _open(self, request: Open, link: LinkLike) -> OpenReply:
+        """Holding comes first: an unlink that arrives later finds the inode held."""
+        session = self._sessions.of(request.session_id, link)
+        _check_ino(request.ino)
+        if self._reaper.is_doomed(request.ino):
+            raise FsError(errno.ESTALE, f"inode {request.ino} is gone")
+        is_first = self._holds.add(session.session_id, request.ino)
+        try:
+            inode, extents = await self._committer.read(lambda view: _file(view, request))
+        except FsError:
+            if is_first:
+                self._sessions.release(session, (request.ino,))
+            raise
+        is_complete = len(extents) <= EXTENTS_PER_REPLY_MAX
+        kept = tuple(extents[:EXTENTS_PER_REPLY_MAX])
+        return OpenReply(inode=inode, extents=kept, is_complete=is_complete)
+
+    async def _read_extents(self, request: ReadExtents, link: LinkLike) -> ExtentsReply:
+        _check_ino(request.ino)
+        if not 0 <= request.start <= request.end <= FILE_BYTES_MAX:
+            raise FsError(errno.EINVAL, f"the range {request.start} … {request.end}")
+        inode, extents = await self._committer.read(lambda view: _extents(view, request))
+        end = request.end
+        if len(extents) > EXTENTS_PER_REPLY_MAX:
+            end = extents[EXTENTS_PER_REPLY_MAX].offset
+        kept = tuple(extents[:EXTENTS_PER_REPLY_MAX])
+        return ExtentsReply(inode=inode, extents=kept, end=end)
+
+    async def _read_directory(self, request: ReadDirectory, link: LinkLike) -> DirectoryReply:
+        _check_ino(request.ino)
+        if len(request.after) > NAME_BYTES_MAX or request.limit < 1:
+            raise FsError(errno.EINVAL)
+        entries, is_last = await self._committer.read(lambda view: _entries(view, request))
+        return DirectoryReply(entries=entries, is_last=is_last)
+
+    async def _get_xattr(self, request: GetXattr, link: LinkLike) -> XattrReply:
+        _check_ino(request.ino)
+        value = await self._committer.read(lambda v: get_xattr(v, request.ino, request.name))
+        return XattrReply(value=value)
+
+    async def _list_xattrs(self, request: ListXattrs, link: LinkLike) -> XattrNamesReply:
+        _check_ino(request.ino)
+        names = await self._committer.read(lambda view: list_xattrs(view, request.ino))
+        return XattrNamesReply(names=tuple(names))
+
+    async def _stat_fs(self, request: StatFs, link: LinkLike) -> StatFsReply:
+        counters = await self._committer.read(_counters)
+        return StatFsReply(
+            inode_count=counters.inode_count,
+            stored_bytes=counters.stored_bytes,
+            space=self._cluster.space(),
+        )
+
+    # ------------------------------------------------------------ operators
+
+    async def _report_server(self, request: ReportServer, link: LinkLike) -> ReportReply:
+        self._cluster.report(request)
+        return ReportReply(
+            cluster_id=self._settings.cluster_id, cluster_map=self._cluster.cluster_map
+        )
+
+    async def _get_status(self, request: GetStatus, link: LinkLike) -> StatusReply:
+        counters = await self._committer.read(_counters)
+        garbage_count = await self._run_blocking(_count_garbage, self._engine)
+        return StatusReply(
+            settings=self._settings,
+            cluster_map=self._cluster.cluster_map,
+            servers=self._cluster.status(),
+            sessions=self._sessions.status(),
+            inode_count=counters.inode_count,
+            stored_bytes=counters.stored_bytes,
+            orphan_count=self._reaper.orphan_count,
+            garbage_count=garbage_count,
+            version=version(),
+            uptime_s=trio.current_time() - self._started_s,
+        )
+
+    async def _export_records(self, request: ExportRecords, link: LinkLike) -> RecordsReply:
+        export_id = request.export_id
+        held = self._holds.all_held() if export_id == 0 else ()
+        if export_id == 0:
+            export_id = await self._exports.begin()
+        rows = await self._exports.next_page(export_id)
+        return RecordsReply(export_id=export_id, rows=tuple(rows), held=held)
+
+    async def _get_records(self, request: GetRecords, link: LinkLike) -> RecordsReply:
+        if not 0 < len(request.keys) <= SCAN_RECORDS_MAX or not all(request.keys):
+            raise FsError(errno.EINVAL, f"{len(request.keys)} keys in one request")
+        values = await self._run_blocking(self._engine.get, request.keys)
+        found = zip(request.keys, values, strict=True)
+        rows = tuple((key, value) for key, value in found if value is not None)
+        return RecordsReply(export_id=0, rows=rows)
+
+    async def _repair_records(self, request: RepairRecords, link: LinkLike) -> Done:
+        await repair(request, self._store, self._committer)
+        return Done()
+
+
+def _check_ino(ino: int) -> None:
+    """Refuses what cannot be an inode number; inside, that would be our bug."""
+    if not 0 < ino <= INO_MAX:
+        raise FsError(errno.ESTALE, f"inode {ino} cannot be")
+
+
+def _file(view: View, request: Open) -> tuple[Inode, list[Extent]]:
+    inode = get_inode(view, request.ino)
+    if not inode.is_file or not inode.stored_bytes:
+        return inode, []
+    limit = EXTENTS_PER_REPLY_MAX + 1
+    return inode, extents_touching(view, request.ino, 0, FILE_BYTES_MAX, limit)
+
+
+def _extents(view: View, request: ReadExtents) -> tuple[Inode, list[Extent]]:
+    inode = get_inode(view, request.ino)
+    limit = EXTENTS_PER_REPLY_MAX + 1
+    return inode, extents_touching(view, request.ino, request.start, request.end, limit)
+
+
+def _entries(view: View, request: ReadDirectory) -> tuple[tuple[DirectoryEntry, ...], bool]:
+    limit = min(request.limit, READDIR_ENTRIES_MAX)
+    found = read_directory(view, request.ino, request.after, limit)
+    entries = tuple(DirectoryEntry(name, inode) for name, inode in found)
+    last = found[-1][0] if found else request.after
+    # Looked up, not concluded from the count: damaged entries are left out of it.
+    return entries, not view.scan(ScanRange(*dentry_range(request.ino, last), 1), Dentry)
+
+
+def _counters(view: View) -> Counters:
+    counters = view.get(COUNTERS_KEY, Counters)
+    assert counters is not None, "a volume has its counters"
+    return counters
+
+
+def _count_garbage(engine: Engine) -> int:
+    start, end = table_range(GARBAGE)
+    count = 0
+    while count < GARBAGE_COUNTED_MAX:
+        rows = engine.scan(start, end, SCAN_RECORDS_MAX)
+        count += len(rows)
+        if len(rows) < SCAN_RECORDS_MAX:
+            break
+        start = rows[-1][0] + b"\0"
+    return count

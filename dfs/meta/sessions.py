@@ -1,0 +1,245 @@
+"""Sessions as clients see them: opened, kept alive, closed, or expired when they fall silent (I7).
+
+| a session is | and requests of it are |
+|---|---|
+| open, on one link | done if they come by that link, else answered Disconnected: open it again |
+| known from before a restart | answered Disconnected, until it is opened again |
+| expired or closed | answered Fenced |
+
+A session belongs to the link on which it was opened last. So whatever lingers on an older link can
+change nothing any more: no late release lets go of what was opened since.
+
+Ending one is decided in one step without an await: from then on it is unknown and nothing more of
+it is applied, so an opening that races with the end either comes first or finds nothing. What it
+held is let go only once its end is durable: if the server restarts before, it may come back.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final, Protocol
+
+import trio
+from msgspec.structs import replace
+
+from dfs.core.messages import OpenSession, SessionStatus
+from dfs.core.namespace.keys import COUNTERS_KEY, session_key
+from dfs.core.namespace.records import Counters, SessionRecord
+from dfs.errors import Disconnected, Fenced, Overloaded
+from dfs.limits import INODE_RANGE_COUNT, SESSIONS_MAX
+from dfs.meta.committer import SETBACKS
+from dfs.meta.streams import OpStream
+from dfs.types import InodeId, OpNumber, SessionId
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dfs.core.namespace.view import Overlay
+    from dfs.core.sessions import Lifetimes
+    from dfs.meta.record_store import RecordStore
+    from dfs.meta.streams import Applier
+
+log = logging.getLogger(__name__)
+
+NO_LINK: Final = 0
+
+
+class LinkLike(Protocol):
+    """The link that a request came by; rpc's Connection is one."""
+
+    number: int
+
+
+class Session:
+    """One client's session: its op stream, and the link it is on."""
+
+    def __init__(self, record: SessionRecord, applier: Applier, link_number: int) -> None:
+        self.session_id: SessionId = record.session_id
+        self.client = record.client
+        self.stream = OpStream(record, applier)
+        self.link_number = link_number
+
+
+class Sessions:
+    """All sessions. `watch` carries their ends."""
+
+    def __init__(
+        self,
+        store: RecordStore,
+        applier: Applier,
+        lifetimes: Lifetimes,
+        records: Iterable[SessionRecord],
+    ) -> None:
+        self._store = store
+        self._applier = applier
+        self._committer = applier.committer
+        self._holds = applier.holds
+        self._reaper = applier.reaper
+        self._lifetimes = lifetimes
+        self._sessions: dict[SessionId, Session] = {}
+        self._ended: dict[SessionId, None] = {}
+        """Ended sessions whose records are still there."""
+        for record in records:
+            self._sessions[record.session_id] = Session(record, applier, NO_LINK)
+            lifetimes.begin(record.session_id, trio.current_time(), is_absent=True)
+
+    def of(self, session_id: SessionId, link: LinkLike) -> Session:
+        """The session of a request; it is a sign of life.
+
+        Raises Fenced when there is none (any more), Disconnected when it has to be opened again.
+        """
+        session = self._sessions.get(session_id)
+        if session is None:
+            raise _fenced(session_id)
+        if session.link_number != link.number:
+            raise Disconnected(f"session {session_id} has to be opened again on this link")
+        self._lifetimes.hear(session_id, trio.current_time())
+        return session
+
+    # ------------------------------------------------------------ beginning
+
+    async def open(self, request: OpenSession, link: LinkLike) -> tuple[Session, SessionRecord]:
+        """A new session, durable, or the one that comes back, and its record.
+
+        Raises Fenced for one that has ended; Overloaded; NoSpace.
+        """
+        if request.session_id:
+            return await self._come_back(request, link)
+        if len(self._sessions) >= SESSIONS_MAX:
+            raise Overloaded(f"there are {SESSIONS_MAX} sessions already")
+        record = await self._committer.commit(lambda overlay: _begin(overlay, request.client))
+        self._store.hand_out(record.first_ino, record.end_ino)
+        session = Session(record, self._applier, link.number)
+        self._sessions[session.session_id] = session
+        self._lifetimes.begin(session.session_id, trio.current_time())
+        log.info("session %d begins: %s", session.session_id, session.client)
+        return session, record
+
+    async def _come_back(
+        self, request: OpenSession, link: LinkLike
+    ) -> tuple[Session, SessionRecord]:
+        session = self._sessions.get(request.session_id)
+        if session is None:
+            raise _fenced(request.session_id)
+        session.link_number = link.number
+        self._lifetimes.hear(session.session_id, trio.current_time())
+        freed = self._holds.replace(session.session_id, request.held)
+        self._lifetimes.come_back(session.session_id)
+        self._reaper.note_freed(freed)
+        self._reaper.wake()
+        key = session_key(session.session_id)
+        record = await self._committer.read(lambda view: view.get(key, SessionRecord))
+        if record is None or session.session_id not in self._sessions:
+            raise _fenced(session.session_id)
+        return session, record
+
+    async def take_range(self, session: Session) -> SessionRecord:
+        """The session's record with inode numbers that nobody was ever given. Raises NoSpace."""
+        record = await self._committer.commit(
+            lambda overlay: _give_range(overlay, session.session_id)
+        )
+        self._store.hand_out(record.first_ino, record.end_ino)
+        return record
+
+    # ------------------------------------------------------------ holds
+
+    def release(self, session: Session, inos: Iterable[InodeId]) -> None:
+        """The session no longer holds these."""
+        self._reaper.note_freed(self._holds.drop(session.session_id, inos))
+
+    # ------------------------------------------------------------ ending
+
+    async def close(self, session_id: SessionId, link: LinkLike) -> None:
+        """The client leaves. Durable when this returns; one that is not there has left.
+
+        Raises Disconnected when it was opened on another link.
+        """
+        if session_id in self._sessions:
+            self._end(self.of(session_id, link).session_id, "its client leaves")
+        await self._remove_records()
+
+    async def watch(self) -> None:
+        """End sessions that fall silent, until cancelled."""
+        while True:
+            await trio.sleep(self._lifetimes.tick_s)
+            now_s = trio.current_time()
+            for session_id in self._lifetimes.tick(now_s):
+                self._end(session_id, "it was silent for too long")
+                assert session_id not in self._sessions
+            try:
+                await self._remove_records()
+            except SETBACKS as error:
+                log.warning("records of ended sessions stay for now: %s", error)
+
+    def _end(self, session_id: SessionId, reason: str) -> None:
+        session = self._sessions.pop(session_id)
+        log.info("session %d ends: %s (%s)", session_id, reason, session.client)
+        session.stream.close(_fenced(session_id))
+        self._lifetimes.end(session_id)
+        self._ended[session_id] = None
+
+    async def _remove_records(self) -> None:
+        ended = list(self._ended)
+        if not ended:
+            return
+
+        def remove(overlay: Overlay) -> None:
+            for session_id in ended:
+                overlay.delete(session_key(session_id))
+
+        await self._committer.commit(remove)
+        for session_id in ended:
+            if session_id in self._ended:
+                del self._ended[session_id]
+                self._lifetimes.come_back(session_id)
+                self._reaper.note_freed(self._holds.drop_all(session_id))
+        self._reaper.wake()
+
+    # ------------------------------------------------------------ for people
+
+    def status(self) -> tuple[SessionStatus, ...]:
+        """Every session, by id."""
+        now_s = trio.current_time()
+        return tuple(
+            SessionStatus(
+                session_id=session_id,
+                client=session.client,
+                held_count=len(self._holds.held_by(session_id)),
+                last_op=session.stream.numbers.told,
+                silent_s=self._lifetimes.silent_s(session_id, now_s),
+            )
+            for session_id, session in sorted(self._sessions.items())
+        )
+
+
+def _fenced(session_id: SessionId) -> Fenced:
+    return Fenced(f"session {session_id} has ended")
+
+
+def _begin(overlay: Overlay, client: str) -> SessionRecord:
+    counters = _counters(overlay)
+    session_id = counters.next_session
+    overlay.put(COUNTERS_KEY, replace(counters, next_session=SessionId(session_id + 1)))
+    record = SessionRecord(session_id=session_id, client=client, last_op=OpNumber(0))
+    overlay.put(session_key(session_id), record)
+    return _give_range(overlay, session_id)
+
+
+def _give_range(overlay: Overlay, session_id: SessionId) -> SessionRecord:
+    """Numbers are durable before they are handed out, so none is ever given twice."""
+    key = session_key(session_id)
+    record = overlay.get(key, SessionRecord)
+    if record is None:
+        raise _fenced(session_id)
+    counters = _counters(overlay)
+    first_ino, end_ino = counters.next_ino, InodeId(counters.next_ino + INODE_RANGE_COUNT)
+    overlay.put(COUNTERS_KEY, replace(counters, next_ino=end_ino))
+    record = replace(record, first_ino=first_ino, end_ino=end_ino)
+    overlay.put(key, record)
+    return record
+
+
+def _counters(overlay: Overlay) -> Counters:
+    counters = overlay.get(COUNTERS_KEY, Counters)
+    assert counters is not None, "a volume has its counters"
+    return counters

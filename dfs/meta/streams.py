@@ -1,0 +1,325 @@
+"""The op stream of one session: ops are applied in the order of their numbers, each once (I8).
+
+| an attempt is | until |
+|---|---|
+| queued | it is first, and nothing that it needs is missing |
+| applied | the batch that carries it landed, or failed |
+| told | the client says that it has the answer |
+
+An op that comes again over a new link while the first attempt is under way joins that attempt. One
+that was told, or was durable before a restart, is not applied again: its outcome is told from
+memory, or else from the current records.
+
+Applying needs no task: it happens where the op arrives. Only an op that has to wait (records are
+missing, the batch is full) gets one, and the ops of the same session queue up behind it.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+
+from dfs.core.messages import OpOutcome
+from dfs.core.namespace.apply import apply
+from dfs.core.namespace.keys import COUNTERS_KEY, session_key
+from dfs.core.namespace.ops import CommitData, Create, Divide, Mkdir, Symlink
+from dfs.core.namespace.records import Counters, SessionRecord
+from dfs.core.namespace.view import Missing
+from dfs.core.sessions import OpNumbers, Verdict
+from dfs.errors import FsError, Overloaded, RemoteProtocolError
+from dfs.limits import OPS_IN_FLIGHT_MAX
+from dfs.meta.batches import BatchFull
+from dfs.meta.outcomes import outcome_again
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from dfs.core.messages import NumberedOp
+    from dfs.core.namespace.ops import AnyOp, OpResult
+    from dfs.core.namespace.view import Overlay
+    from dfs.core.sessions import Holds
+    from dfs.errors import DfsError
+    from dfs.meta.committer import Committer
+    from dfs.meta.deletions import Deletions
+    from dfs.meta.reaper import Reaper
+    from dfs.types import InodeId, OpNumber, SessionId
+
+    Spawn = Callable[[Callable[[], Awaitable[None]]], None]
+
+
+class Applier:
+    """What all streams share: where ops are applied, and what an op brings with it."""
+
+    def __init__(
+        self,
+        committer: Committer,
+        holds: Holds,
+        reaper: Reaper,
+        deletions: Deletions,
+        spawn: Spawn,
+    ) -> None:
+        self.committer = committer
+        self.holds = holds
+        self.reaper = reaper
+        self.deletions = deletions
+        self.spawn = spawn
+
+
+class Attempt:
+    """One op on its way. Follows the batch that carries it."""
+
+    __slots__ = ("_stream", "done", "error", "first", "numbered", "outcome")
+
+    def __init__(self, stream: OpStream, numbered: NumberedOp) -> None:
+        self._stream = stream
+        self.numbered = numbered
+        self.first: AnyOp | None = None
+        """A step that has to be applied before the op, which is too large for one batch."""
+        self.outcome: OpOutcome | None = None
+        self.error: DfsError | None = None
+        """Set instead of an outcome if the op was not done and may be sent again, or never will."""
+        self.done = trio.Event()
+
+    @property
+    def number(self) -> OpNumber:
+        return self.numbered.number
+
+    def on_landed(self) -> None:
+        self._stream.settle(self)
+
+    def on_failed(self, error: DfsError) -> None:
+        self._stream.undo(self, error)
+
+    def end(self, error: DfsError | None = None) -> None:
+        """Tell everyone who waits."""
+        assert not self.done.is_set()
+        assert error is not None or self.outcome is not None
+        self.error = error
+        self.done.set()
+
+    async def result(self) -> OpOutcome:
+        """The outcome once it is durable (I3). Raises Overloaded (send it again), Fenced."""
+        await self.done.wait()
+        if self.error is not None:
+            raise type(self.error)(str(self.error))
+        assert self.outcome is not None
+        return self.outcome
+
+
+class OpStream:
+    """Takes a session's ops, applies them in order, remembers their outcomes."""
+
+    def __init__(self, record: SessionRecord, applier: Applier) -> None:
+        self.session_id: SessionId = record.session_id
+        self.numbers = OpNumbers(record)
+        self._applier = applier
+        self._committer = applier.committer
+        self._attempts: dict[OpNumber, Attempt] = {}
+        """By number, in order, until the client has the answer."""
+        self._queue: deque[Attempt] = deque()
+        """Taken and not yet applied."""
+        self._is_waiting = False
+        """A task overcomes what the first in the queue lacks."""
+        self._closed: DfsError | None = None
+
+    # ------------------------------------------------------------ taking ops
+
+    def submit(
+        self, ops: Sequence[NumberedOp], answered_below: OpNumber
+    ) -> list[Callable[[], Awaitable[OpOutcome]]]:
+        """Where to wait for each op's outcome. Runs without an await, so arrival is the order.
+
+        Raises Overloaded when they are to be sent again, in order; RemoteProtocolError for numbers
+        that leave something out.
+        """
+        self._forget_answered(answered_below)
+        answers: list[Callable[[], Awaitable[OpOutcome]]] = []
+        try:
+            # What was taken before an op that is refused stays taken.
+            answers.extend(map(self._take, ops))
+        finally:
+            self._apply_queued()
+        return answers
+
+    def _take(self, numbered: NumberedOp) -> Callable[[], Awaitable[OpOutcome]]:
+        number = numbered.number
+        if number < 1:
+            raise RemoteProtocolError(f"op number {number}")
+        is_too_much = len(self._queue) >= OPS_IN_FLIGHT_MAX and number > self.numbers.taken
+        verdict = self.numbers.postpone(number) if is_too_much else self.numbers.judge(number)
+        match verdict:
+            case Verdict.TAKE:
+                attempt = self._attempts[number] = Attempt(self, numbered)
+                self._queue.append(attempt)
+                return attempt.result
+            case Verdict.TELL_AGAIN:
+                known = self._attempts.get(number)
+                return known.result if known else partial(self._tell_again, numbered)
+            case Verdict.SEND_AGAIN:
+                raise Overloaded(f"ops from {self.numbers.taken + 1} on are to be sent again")
+            case Verdict.GAP:
+                expected = self.numbers.taken + 1
+                raise RemoteProtocolError(f"op {number} came where {expected} was expected")
+
+    def _forget_answered(self, below: OpNumber) -> None:
+        self.numbers.answered(below)
+        for number, attempt in list(self._attempts.items()):
+            if number >= below or not attempt.done.is_set():
+                break
+            del self._attempts[number]
+
+    async def _tell_again(self, numbered: NumberedOp) -> OpOutcome:
+        """The outcome of an op that was durable before this server knew the session, or told."""
+        failed_with = self.numbers.failed.get(numbered.number)
+        if failed_with is not None:
+            return OpOutcome(errno=failed_with)
+        ino = getattr(numbered.op, "ino", None) if numbered.has_hold else None
+        is_first = ino is not None and self._applier.holds.add(self.session_id, ino)
+        outcome = await self._committer.read(lambda view: outcome_again(view, numbered.op))
+        if numbered.has_hold and self._closed is None:
+            inode = outcome.result.inode if outcome.result is not None else None
+            if inode is not None:
+                self._applier.holds.add(self.session_id, inode.ino)
+            if is_first and ino is not None and (inode is None or inode.ino != ino):
+                self._applier.holds.drop(self.session_id, (ino,))
+        return outcome
+
+    # ------------------------------------------------------------ applying them
+
+    def _apply_queued(self) -> None:
+        """Apply all that can be applied at once; a task goes on from there."""
+        if self._is_waiting:
+            return
+        obstacle = self._advance()
+        if obstacle is not None:
+            self._is_waiting = True
+            self._applier.spawn(partial(self._overcome, obstacle))
+
+    async def _overcome(self, obstacle: Missing | BatchFull) -> None:
+        with self._committer.relying():
+            left: Missing | BatchFull | None = obstacle
+            while left is not None:
+                await self._committer.overcome(left)
+                left = self._advance()
+        self._is_waiting = False
+
+    def _advance(self) -> Missing | BatchFull | None:
+        """Apply ops from the head of the queue. Returns what the next one has to wait for."""
+        while self._queue:
+            attempt = self._queue[0]
+            try:
+                if attempt.first is not None:
+                    self._committer.apply(partial(_apply_step, attempt.first))
+                    attempt.first = None
+                    continue
+                self._apply(attempt)
+            except (Missing, BatchFull) as obstacle:
+                return obstacle
+            except Divide as divided:
+                attempt.first = divided.first
+            except FsError as error:
+                self._fail_first(error)
+            else:
+                self._queue.popleft()
+        return None
+
+    def _apply(self, attempt: Attempt) -> None:
+        """The op's changes and the session's new record join the open batch together (I8)."""
+        assert self._closed is None
+        change = partial(self._change, attempt.numbered)
+        (result, orphans), batch = self._committer.apply(change)
+        attempt.outcome = OpOutcome(result=result)
+        if attempt.numbered.has_hold and result.inode is not None:
+            self._applier.holds.add(self.session_id, result.inode.ino)
+        for ino in orphans:
+            self._applier.reaper.note_orphan(ino)
+        batch.follow(attempt)
+
+    def _change(self, numbered: NumberedOp, overlay: Overlay) -> tuple[OpResult, list[InodeId]]:
+        """The op's result, and which of its orphans are left."""
+        op = numbered.op
+        if isinstance(op, CommitData):
+            self._applier.deletions.check(overlay, op)
+        elif isinstance(op, Create | Mkdir | Symlink):
+            _check_number(overlay, op.ino)
+        result = apply(overlay, op)
+        reclaim_now = self._applier.reaper.reclaim_now
+        orphans = [ino for ino in result.orphans if not reclaim_now(overlay, ino, op.now_ns)]
+        key = session_key(self.session_id)
+        record = overlay.get(key, SessionRecord)
+        assert record is not None, "an open session has its record"
+        overlay.put(key, self.numbers.record_after(record, numbered.number))
+        return result, orphans
+
+    def _fail_first(self, error: FsError) -> None:
+        """The first op failed. Its answer waits for what it may have seen (I3)."""
+        if not self._queue:
+            return
+        attempt = self._queue.popleft()
+        self.numbers.note_failed(attempt.number, error.errno)
+        attempt.outcome = OpOutcome(errno=error.errno)
+        newest = self._committer.newest
+        if newest is None:
+            self.settle(attempt)
+        else:
+            newest.follow(attempt)
+
+    # ------------------------------------------------------------ what became of them
+
+    def settle(self, attempt: Attempt) -> None:
+        """The attempt's outcome is final."""
+        self.numbers.note_told(attempt.number)
+        if not attempt.done.is_set():
+            attempt.end()
+
+    def undo(self, attempt: Attempt, error: DfsError) -> None:
+        """The batch that carried the attempt left no trace."""
+        if attempt.done.is_set():
+            return
+        self._drop_new_hold(attempt)
+        if isinstance(error, Overloaded):
+            # It stood on a batch that failed: this op and all after it are sent again.
+            self._drop_from(attempt.number, error)
+            return
+        self.numbers.note_failed(attempt.number, error.errno)
+        attempt.outcome = OpOutcome(errno=error.errno, kind=type(error).__name__)
+        self.settle(attempt)
+
+    def _drop_new_hold(self, attempt: Attempt) -> None:
+        result = attempt.outcome.result if attempt.outcome is not None else None
+        if result is None or result.inode is None or not result.is_new:
+            return
+        if attempt.numbered.has_hold:
+            self._applier.holds.drop(self.session_id, (result.inode.ino,))
+
+    def _drop_from(self, number: OpNumber, error: DfsError) -> None:
+        self.numbers.drop_from(number)
+        self._queue.clear()
+        for dropped in [n for n in self._attempts if n >= number]:
+            attempt = self._attempts.pop(dropped)
+            if not attempt.done.is_set():
+                attempt.end(error)
+
+    def close(self, error: DfsError) -> None:
+        """The session is over: nothing more of it is applied (I7)."""
+        self._closed = error
+        for attempt in self._queue:
+            if not attempt.done.is_set():
+                attempt.end(error)
+        self._queue.clear()
+
+
+def _check_number(overlay: Overlay, ino: InodeId) -> None:
+    """Refuses inode numbers that no session was given."""
+    counters = overlay.get(COUNTERS_KEY, Counters)
+    assert counters is not None
+    if ino >= counters.next_ino:
+        raise FsError(errno.EINVAL, f"inode number {ino} was given to nobody")
+
+
+def _apply_step(op: AnyOp, overlay: Overlay) -> OpResult:
+    return apply(overlay, op)

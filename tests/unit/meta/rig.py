@@ -1,0 +1,261 @@
+"""A metadata server without sockets and threads: requests go straight to its handler.
+
+`Threads` stands for the worker threads: it can hold back commits, delay reads, and fail either.
+"""
+
+from __future__ import annotations
+
+import random
+import stat
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import trio
+
+from dfs.config import MetaConfig
+from dfs.core.messages import (
+    ApplyOps,
+    ApplyReply,
+    GetAttr,
+    KeepAlive,
+    NumberedOp,
+    Open,
+    OpenSession,
+    OpOutcome,
+    SessionReply,
+)
+from dfs.core.namespace.invariants import RecordChecker
+from dfs.core.namespace.ops import CommitData, Create, Mkdir, Piece, Unlink
+from dfs.engine.memory_engine import MemoryEngine
+from dfs.environment import Environment
+from dfs.limits import BLOCK_ID_BYTES
+from dfs.meta.server import MetaServer, start_meta_server
+from dfs.types import ROOT, BlockId, Credentials, InodeId, OpNumber, SessionId
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from dfs.core.messages import MetaRequest
+    from dfs.core.namespace.ops import ClientOp
+    from dfs.engine.api import Engine
+
+T = TypeVar("T")
+
+USER = Credentials(0, 0)
+NOW_NS = 1_700_000_000_000_000_000
+FILE_MODE = stat.S_IFREG | 0o644
+
+
+@dataclass(frozen=True)
+class Link:
+    """Stands for a connection."""
+
+    number: int
+
+
+class Threads:
+    """Runs blocking functions at once, unless told to be slow. No thread is involved."""
+
+    def __init__(self) -> None:
+        self.is_open = trio.Event()
+        self.is_open.set()
+        self.delay_s: Callable[[], float] | None = None
+        self.commit_count = 0
+        self.read_count = 0
+        self.commit_errors: list[BaseException] = []
+        """Raised by the next commits instead of writing."""
+        self.late_errors: list[BaseException] = []
+        """Raised by the next commits after writing."""
+
+    def hold_commits(self) -> None:
+        """From now on no commit reaches the engine."""
+        self.is_open = trio.Event()
+
+    def release_commits(self) -> None:
+        self.is_open.set()
+
+    async def __call__(self, function: Callable[..., T], /, *args: Any) -> T:
+        is_commit = getattr(function, "__name__", "") == "commit"
+        await self._pause()
+        if is_commit:
+            await self.is_open.wait()
+            self.commit_count += 1
+            if self.commit_errors:
+                raise self.commit_errors.pop(0)
+        else:
+            self.read_count += 1
+        result = function(*args)
+        if is_commit and self.late_errors:
+            raise self.late_errors.pop(0)
+        await self._pause()
+        return result
+
+    async def _pause(self) -> None:
+        if self.delay_s is None:
+            await trio.lowlevel.checkpoint()
+        else:
+            await trio.sleep(self.delay_s())
+
+
+def environment_of(threads: Threads, network: Any = None, seed: int = 1) -> Environment:
+    return Environment(
+        network=network, run_blocking=threads, now_ns=lambda: NOW_NS, random=random.Random(seed)
+    )
+
+
+def config_of(**changes: Any) -> MetaConfig:
+    return MetaConfig(listen="meta:1", **changes)
+
+
+@asynccontextmanager
+async def running(
+    engine: Engine, threads: Threads | None = None, *, network: Any = None, **changes: Any
+) -> AsyncIterator[MetaServer]:
+    """A server that answers `handle` inside the block and is cancelled at its end."""
+    environment = environment_of(threads or Threads(), network)
+    server = await start_meta_server(config_of(**changes), environment, engine)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(lambda task_status: server.run(None, task_status=task_status))
+        yield server
+        nursery.cancel_scope.cancel()
+
+
+@dataclass
+class Mount:
+    """A client of one session: makes ops, numbers them, sends them."""
+
+    server: MetaServer
+    link: Link
+    session_id: SessionId
+    next_ino: int
+    end_ino: int
+    next_number: int = 1
+    answered_below: int = 1
+    sent: dict[int, NumberedOp] = field(default_factory=dict)
+
+    @classmethod
+    async def arrive(cls, server: MetaServer, link_number: int = 1) -> Mount:
+        link = Link(link_number)
+        reply = await server.handle(OpenSession(client=f"mount {link_number}"), b"", link)
+        assert isinstance(reply, SessionReply)
+        return cls(server, link, reply.session_id, reply.first_ino, reply.end_ino)
+
+    async def ask(self, request: MetaRequest) -> Any:
+        return await self.server.handle(request, b"", self.link)
+
+    async def come_back(
+        self, server: MetaServer, link_number: int, held: tuple[int, ...] = ()
+    ) -> SessionReply:
+        """Open the session again, on another link or at another server."""
+        self.server, self.link = server, Link(link_number)
+        reply = await self.ask(
+            OpenSession(
+                client="again",
+                session_id=self.session_id,
+                held=tuple(InodeId(ino) for ino in held),
+            )
+        )
+        assert isinstance(reply, SessionReply)
+        return reply
+
+    def ino(self) -> InodeId:
+        """A number of this session's own."""
+        assert self.next_ino < self.end_ino
+        self.next_ino += 1
+        return InodeId(self.next_ino - 1)
+
+    def number(self, op: ClientOp, *, has_hold: bool = False) -> NumberedOp:
+        """Give an op its place in the stream."""
+        numbered = NumberedOp(OpNumber(self.next_number), op, has_hold)
+        self.sent[self.next_number] = numbered
+        self.next_number += 1
+        return numbered
+
+    async def send(self, *ops: NumberedOp) -> tuple[OpOutcome, ...]:
+        """Send numbered ops; does not count them as answered."""
+        reply = await self.ask(
+            ApplyOps(
+                session_id=self.session_id,
+                ops=ops,
+                answered_below=OpNumber(self.answered_below),
+            )
+        )
+        assert isinstance(reply, ApplyReply)
+        assert len(reply.outcomes) == len(ops)
+        return reply.outcomes
+
+    async def do(self, op: ClientOp, *, has_hold: bool = False) -> OpOutcome:
+        """Send one op and have its answer."""
+        numbered = self.number(op, has_hold=has_hold)
+        [outcome] = await self.send(numbered)
+        self.answered_below = max(self.answered_below, numbered.number + 1)
+        return outcome
+
+    async def keep_alive(self) -> Any:
+        return await self.ask(KeepAlive(session_id=self.session_id, map_epoch=0))  # type: ignore[arg-type]
+
+    async def open(self, ino: int) -> Any:
+        return await self.ask(Open(session_id=self.session_id, ino=InodeId(ino)))
+
+    async def getattr(self, ino: int) -> Any:
+        return (await self.ask(GetAttr(ino=InodeId(ino)))).inode
+
+    # ------------------------------------------------------------ ops
+
+    def create(self, name: bytes, *, parent: int = ROOT, is_exclusive: bool = True) -> Create:
+        return Create(
+            credentials=USER,
+            now_ns=NOW_NS,
+            parent=InodeId(parent),
+            name=name,
+            ino=self.ino(),
+            mode=FILE_MODE,
+            is_exclusive=is_exclusive,
+        )
+
+    def mkdir(self, name: bytes, *, parent: int = ROOT) -> Mkdir:
+        return Mkdir(
+            credentials=USER,
+            now_ns=NOW_NS,
+            parent=InodeId(parent),
+            name=name,
+            ino=self.ino(),
+            mode=0o755,
+        )
+
+
+def unlink(name: bytes, *, parent: int = ROOT) -> Unlink:
+    return Unlink(credentials=USER, now_ns=NOW_NS, parent=InodeId(parent), name=name)
+
+
+def block_id(number: int) -> BlockId:
+    return BlockId(number.to_bytes(BLOCK_ID_BYTES, "big"))
+
+
+def write_block(
+    ino: int, number: int, *, offset: int = 0, length: int = 65536, since: int | None = None
+) -> CommitData:
+    """Makes block `number` the content at `offset`."""
+    piece = Piece(offset=offset, length=length, block_id=block_id(number), block_length=length)
+    return CommitData(
+        credentials=USER, now_ns=NOW_NS, ino=InodeId(ino), pieces=(piece,), uploaded_since=since
+    )
+
+
+def rows_of(engine: Engine) -> dict[bytes, bytes]:
+    """Everything that is committed."""
+    return {key: value for page in engine.export(b"\0", b"\xff\xff\xff\xff") for key, value in page}
+
+
+def assert_sound(engine: Engine, held: set[InodeId] | None = None) -> None:
+    """Every invariant of the records holds."""
+    checker = RecordChecker()
+    for key, value in sorted(rows_of(engine).items()):
+        checker.add(key, value)
+    found = [finding for finding in checker.finish(held or set()) if finding.is_error]
+    assert not found, found
+
+
+def memory_engine() -> MemoryEngine:
+    return MemoryEngine()
