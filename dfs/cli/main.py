@@ -95,13 +95,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _complain(_usage_line(error), 2)
     except click.ClickException as error:
         return _complain(error.format_message(), 2)
-    except (click.Abort, KeyboardInterrupt):
+    except click.Abort:
         return INTERRUPTED_STATUS
     except BrokenPipeError:
         # Whoever read our output has left; Python must not complain about it at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except Exception as error:
+    except (Exception, KeyboardInterrupt, BaseExceptionGroup) as error:
+        if any(isinstance(leaf, KeyboardInterrupt) for leaf in _leaves(error)):
+            return INTERRUPTED_STATUS
         expected = expected_error(error)
         if expected is None:
             raise

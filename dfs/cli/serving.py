@@ -13,6 +13,7 @@ import trio
 from dfs.background import ReadyLine, tell_parent
 from dfs.cli.logs import log_to_stderr
 from dfs.cli.ready import telling_parent
+from dfs.errors import UserError
 from dfs.rpc.transport import TcpAddress, parse_address
 
 if TYPE_CHECKING:
@@ -56,14 +57,20 @@ def _raise_file_limit() -> None:
 
 
 def own_host_towards(address: str) -> str:
-    """The address of this machine from which `address` is reached. Sends nothing."""
+    """The address of this machine from which `address` is reached. Sends nothing.
+
+    Raises UserError when there is no way to it.
+    """
     parsed = parse_address(address)
     if not isinstance(parsed, TcpAddress):
         return "127.0.0.1"
-    found = socket.getaddrinfo(parsed.host, parsed.port or META_PORT, type=socket.SOCK_DGRAM)
-    family, kind, protocol, _, place = found[0]
-    with socket.socket(family, kind, protocol) as probe:
-        probe.connect(place)
-        host = probe.getsockname()[0]
+    try:
+        found = socket.getaddrinfo(parsed.host, parsed.port or META_PORT, type=socket.SOCK_DGRAM)
+        family, kind, protocol, _, place = found[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.connect(place)
+            host = probe.getsockname()[0]
+    except OSError as error:
+        raise UserError(f"{address}: {error.strerror}; name an address with --listen") from None
     assert isinstance(host, str)
     return host

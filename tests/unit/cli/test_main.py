@@ -97,10 +97,14 @@ def test_bugs_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     assert expected_error(ValueError()) is None
 
 
+@pytest.mark.parametrize(
+    "error",
+    [KeyboardInterrupt(), click.Abort(), BaseExceptionGroup("tasks", [KeyboardInterrupt()])],
+)
 def test_interruption_is_quiet(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: BaseException, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fails_with(monkeypatch, KeyboardInterrupt())
+    fails_with(monkeypatch, error)
     assert run([]) == main_module.INTERRUPTED_STATUS
     assert capsys.readouterr().err == ""
 
