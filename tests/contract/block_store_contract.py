@@ -205,10 +205,7 @@ class BlockStoreContract(ABC):
         async with self.opened() as store:
             stored: list[Block] = []
             with pytest.raises(NoSpace):
-                for number in range(CAPACITY_BYTES // MIB + 1):
-                    block = Block(number, size=MIB)
-                    await store.put(block.header, block.stored)
-                    stored.append(block)
+                await _fill(store, stored)
             assert len(stored) >= CAPACITY_BYTES // MIB - 1
             assert (await store.status()).space.free_bytes < MIB + 64 * KIB
             for block in stored:
@@ -216,6 +213,13 @@ class BlockStoreContract(ABC):
             await store.put(stored[0].header, stored[0].stored)  # it is there: no space needed
             await store.delete([stored[0].block_id])
             assert await store.has([stored[0].block_id]) == [False]
+
+
+async def _fill(store: BlockStore, stored: list[Block]) -> None:
+    for number in range(CAPACITY_BYTES // MIB + 1):
+        block = Block(number, size=MIB)
+        await store.put(block.header, block.stored)
+        stored.append(block)
 
 
 async def _inventory(store: BlockStore, limit: int) -> list[BlockId]:

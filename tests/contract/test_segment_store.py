@@ -1,4 +1,4 @@
-"""The store of segments keeps the contract: over a disk in memory, and over a real one with LMDB."""
+"""The store of segments keeps the contract: on a disk in memory, and on a real one with LMDB."""
 
 from __future__ import annotations
 

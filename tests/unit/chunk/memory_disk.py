@@ -1,8 +1,8 @@
 """A disk in memory that remembers what was synced, and fails when a test says so.
 
-Kept beside each file: its bytes as of the last sync; beside each directory: its names as of the last
-sync. A power cut keeps either nothing that was not synced, or everything but the end of the last
-write.
+Kept beside each file: its bytes as of the last sync; beside each directory: its names as of the
+last sync. A power cut keeps either nothing that was not synced, or everything but the end of the
+last write.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class MemoryDisk:
         self.sync_count = 0
         self.bytes_read = 0
         self._failures: dict[str, list[int]] = {}
-        self._locked: dict[str, None] = {}
+        self._lock_holders: dict[str, MemoryDisk] = {}
         self.is_closed = False
 
     # ------------------------------------------------------------ what tests do to it
@@ -68,10 +68,12 @@ class MemoryDisk:
         return after
 
     def process_killed(self) -> MemoryDisk:
-        """What the next process finds when only this one died: all that was written."""
+        """What another process finds, or the next one when only this one died: all that was
+        written."""
         after = MemoryDisk(capacity_bytes=self.capacity_bytes)
         after.directories = dict(self.directories)
         after.files, after.synced_files = self.files, self.synced_files
+        after._lock_holders = self._lock_holders
         return after
 
     def flip(self, name: str, offset: int) -> None:
@@ -101,8 +103,9 @@ class MemoryDisk:
     def read_at(self, name: str, offset: int, length: int) -> bytes:
         file = self._file(name)
         self._check("read_at", name)
-        self.bytes_read += length
-        return bytes(file.content[offset : offset + length])
+        data = bytes(file.content[offset : offset + length])
+        self.bytes_read += len(data)
+        return data
 
     def sync(self, name: str) -> None:
         file = self._file(name)
@@ -166,10 +169,11 @@ class MemoryDisk:
 
     def lock(self, name: str) -> None:
         self._check("lock", name)
-        if name in self._locked:
+        holder = self._lock_holders.get(name)
+        if holder is not None and not holder.is_closed:
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), name)
         self._made(name)
-        self._locked[name] = None
+        self._lock_holders[name] = self
 
     def close(self) -> None:
         self.is_closed = True

@@ -51,6 +51,10 @@ def chunk_config(**changes: Any) -> ChunkConfig:
     return ChunkConfig(**settings)
 
 
+async def _do_nothing(*, is_last: bool = False) -> None:
+    assert is_last
+
+
 class Block:
     """A block to put: `number` decides its bytes."""
 
@@ -76,10 +80,12 @@ class Rig:
         self.environment = inline_environment()
         self.config = chunk_config(**config)
         self.identity: Identity
+        self.operation_count = 0
+        """Disk operations in all lives that ended well."""
 
     @asynccontextmanager
-    async def store(self) -> AsyncIterator[SegmentStore]:
-        """Open, run until the block ends, close cleanly."""
+    async def store(self, *, is_killed: bool = False) -> AsyncIterator[SegmentStore]:
+        """Open, run until the block ends, close cleanly; or, if `is_killed`, write nothing more."""
         engine = MemoryEngine(self.storage)
         self.identity = Identity.open(self.disk, self.environment.random, "data")
         store = await SegmentStore.open(
@@ -88,8 +94,12 @@ class Rig:
         async with trio.open_nursery() as nursery:
             await nursery.start(store.run)
             yield store
+            if is_killed:
+                store._checkpoint = _do_nothing  # type: ignore[method-assign]
             nursery.cancel_scope.cancel()
         engine.close()
+        self.disk.close()
+        self.operation_count += self.disk.operation_count
         self.disk = self.disk.process_killed()
 
     def compactor(self, store: SegmentStore) -> Compactor:
