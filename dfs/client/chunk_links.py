@@ -1,14 +1,15 @@
 """Links to chunk servers, made when needed, and which servers had better be left alone for now.
 
 A server that broke a link, stayed silent or is full is avoided for some seconds: it is asked last,
-and writers do not count on it. That is a hint for order and speed, never for correctness.
+and writers do not count on it; one that was only slow is asked last. That is a hint for order and
+speed, never for correctness.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import trio
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from dfs.environment import Environment
 
 AVOID_S: Final = 5.0
+AVOID_S_MAX: Final = 60.0
 
 
 @dataclass(eq=False, slots=True)
@@ -35,13 +37,22 @@ class _ChunkLink:
     is_ready: trio.Event
 
 
+class _Doubt(NamedTuple):
+    """Why a server is asked last, and how long."""
+
+    until_s: float
+    length_s: float
+    has_failed: bool
+    """False: it was only slow."""
+
+
 class ChunkLinks:
     """Calls chunk servers. `run` carries the links."""
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
         self._links: dict[ServerId, _ChunkLink] = {}
-        self._avoided_until_s: dict[ServerId, float] = {}
+        self._doubts: dict[ServerId, _Doubt] = {}
         self._nursery: trio.Nursery | None = None
         self._calls_before: Counter[str] = Counter()
 
@@ -76,7 +87,7 @@ class ChunkLinks:
         except (Disconnected, RemoteProtocolError, NoSpace, Overloaded):
             self.avoid(server)
             raise
-        self._avoided_until_s.pop(server.server_id, None)
+        self._doubts.pop(server.server_id, None)
         return answer
 
     def _link_to(self, server: ChunkServer) -> _ChunkLink:
@@ -102,20 +113,42 @@ class ChunkLinks:
     # ------------------------------------------------------------ whom to ask
 
     def avoid(self, server: ChunkServer) -> None:
-        """Ask this server last for some seconds."""
-        self._avoided_until_s[server.server_id] = trio.current_time() + AVOID_S
+        """It failed: ask this server last for some seconds, longer each time."""
+        now_s = trio.current_time()
+        doubt = self._doubts.get(server.server_id)
+        if doubt is None:
+            self._doubts[server.server_id] = _Doubt(now_s + AVOID_S, AVOID_S, has_failed=True)
+        elif now_s >= doubt.until_s or not doubt.has_failed:
+            length_s = min(2 * doubt.length_s, AVOID_S_MAX)
+            self._doubts[server.server_id] = _Doubt(now_s + length_s, length_s, has_failed=True)
+
+    def note_slow(self, server: ChunkServer) -> None:
+        """It has not answered when others had: ask it last, but do not write it off."""
+        if server.server_id not in self._doubts:
+            until_s = trio.current_time() + AVOID_S
+            self._doubts[server.server_id] = _Doubt(until_s, AVOID_S, has_failed=False)
 
     def is_trusted(self, server: ChunkServer) -> bool:
         """Nothing speaks against asking it now."""
-        until_s = self._avoided_until_s.get(server.server_id, 0.0)
-        return server.state is ServerState.UP and until_s <= trio.current_time()
+        return server.state is ServerState.UP and self._doubt(server) is None
+
+    def _doubt(self, server: ChunkServer) -> _Doubt | None:
+        doubt = self._doubts.get(server.server_id)
+        return doubt if doubt is not None and doubt.until_s > trio.current_time() else None
 
     def for_writing(self, servers: Sequence[ChunkServer], min_copies: int) -> list[ChunkServer]:
-        """Whom to count on, best first: the trusted ones, or everyone if those are too few."""
+        """Whom to count on, best first: the trusted ones, then slow ones; everyone if those are
+        fewer than `min_copies`."""
         trusted = [server for server in servers if self.is_trusted(server)]
-        if len(trusted) >= min_copies:
-            return trusted
-        return trusted + [server for server in servers if not self.is_trusted(server)]
+        slow, failed = [], []
+        for server in servers:
+            doubt = self._doubt(server)
+            if server.state is not ServerState.UP or (doubt is not None and doubt.has_failed):
+                failed.append(server)
+            elif doubt is not None:
+                slow.append(server)
+        counted_on = trusted + slow
+        return counted_on if len(counted_on) >= min_copies else counted_on + failed
 
     def for_reading(
         self, servers: Sequence[ChunkServer], copies: int, turn: int

@@ -22,7 +22,7 @@ import trio
 
 from dfs.client.block_cache import BlockCache
 from dfs.client.chunk_links import ChunkLinks
-from dfs.client.directory import DirectoryHandle
+from dfs.client.directory import DirectoryHandle, Listing
 from dfs.client.fetcher import Fetcher
 from dfs.client.flusher import Flusher
 from dfs.client.handles import FileHandle
@@ -259,17 +259,13 @@ class Client(NamespaceCalls):
             raise FsError(errno.ENOTDIR)
         return DirectoryHandle(inode)
 
-    async def read_directory(
-        self, handle: DirectoryHandle, cookie: int = 0
-    ) -> AsyncIterator[tuple[bytes, Inode, int]]:
-        """Entries behind `cookie` (0: from the start, read anew): name, inode, cookie behind it.
+    def read_directory(self, handle: DirectoryHandle, cookie: int = 0) -> Listing:
+        """Iterates, with `async for`, over the entries behind `cookie` (0: from the start, read
+        anew): name, inode, cookie behind it.
 
-        Neither "." nor ".." is among them.
+        Neither "." nor ".." is among them. It may be left at any point.
         """
-        while entries := await handle.page_at(self.meta, cookie):
-            for entry in entries:
-                yield entry.name, self._files.current(entry.inode), entry.next_cookie
-            cookie = entries[-1].next_cookie
+        return Listing(handle, self.meta, self._files.current, cookie)
 
     async def release_directory(self, handle: DirectoryHandle) -> None:
         """Let the handle go."""

@@ -9,6 +9,7 @@ longer at hand continues the stream from there with what the directory holds the
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -18,6 +19,8 @@ from dfs.core.messages import DirectoryReply, ReadDirectory
 from dfs.limits import DIRECTORY_PAGES_KEPT, READDIR_ENTRIES_MAX
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dfs.client.session import MetaSession
     from dfs.core.messages import DirectoryEntry
     from dfs.core.namespace.records import Inode
@@ -133,3 +136,35 @@ class DirectoryHandle:
         page.names = page.names[: page.count] if page.names is not None else None
         page.entries = page.entries[: page.count] if page.entries is not None else None
         assert page.end == end
+
+
+class Listing:
+    """Entries of a directory from a cookie on, page by page. An async iterator, to be left at any
+    point (an async generator would have to be closed)."""
+
+    def __init__(
+        self,
+        handle: DirectoryHandle,
+        session: MetaSession,
+        current: Callable[[Inode], Inode],
+        cookie: int,
+    ) -> None:
+        self._handle = handle
+        self._session = session
+        self._current = current
+        self._cookie = cookie
+        self._page: deque[Entry] = deque()
+
+    def __aiter__(self) -> Listing:
+        return self
+
+    async def __anext__(self) -> tuple[bytes, Inode, int]:
+        """Name, attributes as this client knows them, and the cookie behind the entry."""
+        if not self._page:
+            self._page.extend(await self._handle.page_at(self._session, self._cookie))
+        if not self._page:
+            raise StopAsyncIteration
+        entry = self._page.popleft()
+        assert entry.next_cookie > self._cookie
+        self._cookie = entry.next_cookie
+        return entry.name, self._current(entry.inode), entry.next_cookie

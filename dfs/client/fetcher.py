@@ -195,6 +195,8 @@ class Fetcher:
         ranked = self._links.for_reading(servers, cluster_map.copies, turn)
         race = Race(ranked, get, wanted=1, hedge_s=self._config.hedge_s)
         await race.run()
+        for server in race.slow:
+            self._links.note_slow(server)
         return race
 
     async def _get(self, server: ChunkServer, fetch: _Fetch) -> bytes:

@@ -30,6 +30,8 @@ class Race(Generic[T]):
     """A server that takes longer is joined by the next one, not given up."""
     successes: list[tuple[ChunkServer, T]] = field(default_factory=list)
     failures: list[tuple[ChunkServer, DfsError]] = field(default_factory=list)
+    slow: list[ChunkServer] = field(default_factory=list)
+    """Who had not answered when it was over, though there was time."""
     _running: dict[ChunkServer, float] = field(default_factory=dict)
     """Server → when it becomes slow."""
     _changed: trio.Event = field(default_factory=trio.Event)
@@ -47,6 +49,8 @@ class Race(Generic[T]):
                 if not self._running:
                     break
                 await self._wait_for_change()
+            now_s = trio.current_time()
+            self.slow = [server for server, slow_s in self._running.items() if slow_s <= now_s]
             nursery.cancel_scope.cancel()
         assert len(self.successes) <= len(self.servers)
 
@@ -70,6 +74,7 @@ class Race(Generic[T]):
             self.successes.append((server, value))
         del self._running[server]
         self._changed.set()
+        assert server not in self._running
 
     def causes(self) -> str:
         """Every failure with its server, for people."""

@@ -97,6 +97,8 @@ class Uploader:
 
         race = Race(counted_on, put, wanted=cluster_map.copies, hedge_s=PUT_HEDGE_S)
         await race.run()
+        for server in race.slow:
+            self._links.note_slow(server)
         if len(race.successes) >= cluster_map.min_copies:
             self._note_degraded(len(race.successes), cluster_map.copies, race)
         return race, cluster_map.min_copies

@@ -50,6 +50,28 @@ async def test_writers_count_on_doubtful_servers_only_if_they_must(
     assert links.for_writing(servers, 2) == servers
 
 
+async def test_a_slow_server_is_asked_last_but_counted_on(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    links, servers = make_links(), [server(0), server(1), server(2)]
+    links.note_slow(servers[0])
+    assert links.for_writing(servers, 1) == [servers[1], servers[2], servers[0]]
+    links.avoid(servers[0])
+    assert links.for_writing(servers, 1) == [servers[1], servers[2]]
+
+
+async def test_doubt_grows_while_a_server_keeps_failing(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    links, one = make_links(), server(0)
+    for length_s in (AVOID_S, 2 * AVOID_S, 4 * AVOID_S):
+        links.avoid(one)
+        await trio.sleep(length_s - 0.1)
+        assert not links.is_trusted(one)
+        await trio.sleep(0.1)
+        assert links.is_trusted(one)
+
+
 async def test_reads_take_turns_among_the_owners(autojump_clock: trio.testing.MockClock) -> None:
     links, servers = make_links(), [server(n) for n in range(4)]
     first = {links.for_reading(servers, 2, turn)[0] for turn in range(4)}

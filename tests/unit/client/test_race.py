@@ -54,6 +54,13 @@ async def test_a_slow_one_is_joined_not_given_up(autojump_clock: trio.testing.Mo
     assert asked == [(0, 0.0), (1, 2.0)]
     assert [value for _, value in race.successes] == [0]
     assert end == 3.0
+    assert race.slow == []
+
+
+async def test_who_is_overtaken_is_slow(autojump_clock: trio.testing.MockClock) -> None:
+    race, _, end = await run({0: (9.0, True), 1: (1.0, True)}, wanted=1)
+    assert end == 3.0
+    assert race.slow == [SERVERS[0]]
 
 
 async def test_it_ends_when_nobody_is_left(autojump_clock: trio.testing.MockClock) -> None:

@@ -1,0 +1,97 @@
+"""Goal: few messages by construction. Method: count them."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+import trio.testing
+
+from dfs.errors import FsError
+from dfs.limits import MIB
+from dfs.types import ROOT
+from tests.unit.client.rig import ROOT_USER, cluster, pattern
+
+if TYPE_CHECKING:
+    from collections import Counter
+
+ALWAYS = ("OpenSession", "KeepAlive")
+"""What flows whether or not anybody works."""
+
+
+def since(now: Counter[str], before: Counter[str]) -> dict[str, int]:
+    return {name: count for name, count in (now - before).items() if name not in ALWAYS}
+
+
+async def test_a_small_file_takes_three_messages_and_no_block(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with cluster() as rig, rig.client() as client:
+        for number in range(3):
+            name = b"small%d" % number
+            meta, chunk = client.meta.calls_sent, client.chunk_calls_sent
+            with pytest.raises(FsError):
+                await client.lookup(ROOT, name)
+            handle, _ = await client.create(ROOT, name, 0o644, ROOT_USER, flags=os.O_WRONLY)
+            await client.write(handle, 0, b"x" * 4096)
+            await client.flush(handle)
+            await client.release(handle)
+            assert since(client.meta.calls_sent, meta) == {"Lookup": 1, "ApplyOps": 2}
+            assert since(client.chunk_calls_sent, chunk) == {}
+
+
+async def test_reading_a_small_file_takes_an_open_and_its_attributes(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with cluster() as rig:
+        async with rig.client() as client:
+            handle, _ = await client.create(ROOT, b"f", 0o644, ROOT_USER, flags=os.O_WRONLY)
+            await client.write(handle, 0, b"x" * 4096)
+        async with rig.client() as client:
+            meta = client.meta.calls_sent
+            inode = await client.lookup(ROOT, b"f")
+            handle = await client.open(inode.ino, os.O_RDONLY, ROOT_USER)
+            assert await client.read(handle, 0, 9999) == b"x" * 4096
+            await client.flush(handle)
+            await client.release(handle)
+            assert since(client.meta.calls_sent, meta) == {"Lookup": 1, "Open": 1}
+
+
+async def test_sixteen_mebibytes_take_one_put_per_copy_and_a_share_of_a_commit(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with cluster(block_bytes=MIB) as rig, rig.client() as client:
+        handle, _ = await client.create(ROOT, b"f", 0o644, ROOT_USER, flags=os.O_RDWR)
+        meta, chunk = client.meta.calls_sent, client.chunk_calls_sent
+        data = pattern(16 * MIB)
+        for offset in range(0, len(data), 128 * 1024):
+            await client.write(handle, offset, data[offset : offset + 128 * 1024])
+        await client.flush(handle)
+        assert since(client.chunk_calls_sent, chunk) == {"PutBlock": 32}
+        assert since(client.meta.calls_sent, meta).get("ApplyOps", 0) <= 2
+        assert since(client.meta.calls_sent, meta).keys() <= {"ApplyOps"}
+        await client.release(handle)
+
+
+async def test_a_listing_takes_a_message_per_thousand_entries(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with cluster(chunk_count=0) as rig, rig.client() as client:
+        for number in range(3000):
+            await client.mknod(ROOT, b"%04d" % number, 0o100644, 0, ROOT_USER)
+        meta = client.meta.calls_sent
+        handle = await client.open_directory(ROOT)
+        names = [name async for name, _, _ in client.read_directory(handle)]
+        assert names == [b"%04d" % number for number in range(3000)]
+        assert since(client.meta.calls_sent, meta) == {"GetAttr": 1, "ReadDirectory": 3}
+
+
+async def test_ops_that_wait_travel_together(autojump_clock: trio.testing.MockClock) -> None:
+    async with cluster(chunk_count=0) as rig, rig.client() as client:
+        meta = client.meta.calls_sent
+        async with trio.open_nursery() as nursery:
+            for number in range(100):
+                nursery.start_soon(client.mkdir, ROOT, b"%d" % number, 0o755, ROOT_USER)
+        assert since(client.meta.calls_sent, meta)["ApplyOps"] <= 5
