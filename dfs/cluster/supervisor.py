@@ -22,7 +22,7 @@ import trio
 
 from dfs.background import last_line
 from dfs.cluster.directory import (
-    MOUNT_ROLE,
+    META_ROLE,
     ClusterDirectory,
     ClusterSettings,
     ClusterState,
@@ -105,7 +105,7 @@ class Supervisor:
     async def _run_once(self, role: str) -> None:
         """Afterwards the part has a process."""
         if role not in self._processes:
-            if role == MOUNT_ROLE:
+            if role != META_ROLE:
                 await self._meta_listens()
             arguments = self._directory.part_arguments(role, self._settings)
             self._processes[role] = Process.start(self._directory, role, arguments)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from dfs.background import last_line
-from dfs.cluster.directory import MOUNT_ROLE, roles
+from dfs.cluster.directory import META_ROLE, MOUNT_ROLE, roles
 from dfs.cluster.health import ask_status, count_up
 from dfs.cluster.parts import Process, stop_in_order, surviving_processes
 from dfs.errors import UserError
@@ -16,7 +16,7 @@ from dfs.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from dfs.cluster.directory import ClusterDirectory
+    from dfs.cluster.directory import ClusterDirectory, ClusterSettings
 
 PATIENCE_S = 30.0
 POLL_S = 0.05
@@ -39,11 +39,11 @@ async def running_servers(directory: ClusterDirectory) -> AsyncIterator[None]:
         raise UserError(f"{directory.top}: is just being started; try again")
     with lock:
         processes = surviving_processes(directory)
-        for role in roles(settings):
-            if role not in processes and role != MOUNT_ROLE:
-                arguments = directory.part_arguments(role, settings)
-                processes[role] = Process.start(directory, role, arguments)
         try:
+            await _start(directory, processes, META_ROLE, settings)
+            for role in roles(settings):
+                if role not in (META_ROLE, MOUNT_ROLE):
+                    await _start(directory, processes, role, settings)
             await _until_settled(directory, processes, settings.chunk_servers)
             yield
         finally:
@@ -51,21 +51,37 @@ async def running_servers(directory: ClusterDirectory) -> AsyncIterator[None]:
                 await stop_in_order(processes)
 
 
+async def _start(
+    directory: ClusterDirectory,
+    processes: dict[str, Process],
+    role: str,
+    settings: ClusterSettings,
+) -> None:
+    """Start what does not run yet; a metadata server is waited for."""
+    if role in processes:
+        return
+    arguments = directory.part_arguments(role, settings)
+    processes[role] = Process.start(directory, role, arguments)
+    if role != META_ROLE:
+        return
+    deadline_s = trio.current_time() + PATIENCE_S
+    while await ask_status(directory.meta_address) is None:
+        if processes[role].has_ended or trio.current_time() > deadline_s:
+            raise UserError(f"the metadata server does not start: {_words(directory, role)}")
+        await trio.sleep(POLL_S)
+
+
 async def _until_settled(
     directory: ClusterDirectory, processes: dict[str, Process], wanted_servers: int
 ) -> None:
-    """Return when the metadata server answers and every chunk server is up or has given up."""
+    """Return when every chunk server is up or has given up; at the latest when patience ends."""
     with trio.move_on_after(PATIENCE_S):
         while True:
-            if processes["meta"].has_ended:
-                raise UserError(f"the metadata server does not start: {_words(directory, 'meta')}")
-            ended = sum(one.has_ended for role, one in processes.items() if role != "meta")
+            ended = sum(one.has_ended for role, one in processes.items() if role != META_ROLE)
             status = await ask_status(directory.meta_address)
             if status is not None and count_up(status) >= wanted_servers - ended:
                 return
             await trio.sleep(POLL_S)
-    if await ask_status(directory.meta_address) is None:
-        raise UserError(f"the metadata server does not answer: {_words(directory, 'meta')}")
 
 
 def _words(directory: ClusterDirectory, role: str) -> str:

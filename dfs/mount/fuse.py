@@ -15,8 +15,8 @@ import errno
 import itertools
 import time
 from collections import OrderedDict
-from contextlib import aclosing, contextmanager
-from typing import TYPE_CHECKING, cast
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import msgspec
 import pyfuse3
@@ -36,7 +36,7 @@ from dfs.mount.introspection import VIRTUAL_PREFIXES, virtual_xattr
 from dfs.types import ROOT, InodeId
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from pyfuse3 import EntryAttributes, FileInfo, ReaddirToken, RequestContext, SetattrFields
 
@@ -301,11 +301,10 @@ class FuseOperations(pyfuse3.Operations):
         for name, node_id, position in self._dots(handle, start_id):
             if not pyfuse3.readdir_reply(token, name, directory_stub(node_id), position):
                 return
-        entries = self._client.read_directory(handle, max(0, start_id - DOTS))
-        async with aclosing(cast("AsyncGenerator[tuple[bytes, Inode, int]]", entries)) as rest:
-            async for name, inode, cookie in rest:
-                if not pyfuse3.readdir_reply(token, name, self._entry(inode), cookie + DOTS):
-                    return
+        cookie = max(0, start_id - DOTS)
+        async for name, inode, next_cookie in self._client.read_directory(handle, cookie):
+            if not pyfuse3.readdir_reply(token, name, self._entry(inode), next_cookie + DOTS):
+                return
 
     def _dots(self, handle: DirectoryHandle, start_id: int) -> list[tuple[bytes, int, int]]:
         """ "." and "..", as far as they come after `start_id`: name, node id, position."""
