@@ -25,7 +25,7 @@ from dfs.core.messages import (
     VerifyBlocks,
     VerifyBlocksReply,
 )
-from dfs.errors import FsError
+from dfs.errors import Fenced, FsError
 from dfs.limits import BLOCK_ID_BYTES, HAS_BLOCKS_MAX, PUTS_IN_MEMORY_BYTES_MAX
 from dfs.version import version
 
@@ -47,6 +47,7 @@ class ChunkHandlers:
     def __init__(self, store: BlockStore, identity: Identity) -> None:
         self._store = store
         self._identity = identity
+        self._newest_delete = 0
         self._started_s = trio.current_time()
         self._puts_in_memory = ByteBudget(PUTS_IN_MEMORY_BYTES_MAX)
 
@@ -69,9 +70,7 @@ class ChunkHandlers:
             case ListBlocks():
                 return await self._list(request)
             case DeleteBlocks():
-                _check_ids(request.block_ids)
-                await self._store.delete(request.block_ids)
-                return Done()
+                return await self._delete(request)
             case GetChunkStatus():
                 return await self._status()
 
@@ -79,6 +78,16 @@ class ChunkHandlers:
         _check_ids((request.header.block_id,))
         async with self._puts_in_memory.hold(len(payload)):
             await self._store.put(request.header, payload)
+        return Done()
+
+    async def _delete(self, request: DeleteBlocks) -> Answer:
+        """Deletions take effect in order of arrival; one that was overtaken must not at all: what
+        it names may have been uploaded since."""
+        _check_ids(request.block_ids)
+        if request.order < self._newest_delete:
+            raise Fenced(f"deletion {request.order} came after {self._newest_delete}")
+        self._newest_delete = request.order
+        await self._store.delete(request.block_ids)
         return Done()
 
     async def _get(self, request: GetBlock) -> Answer:

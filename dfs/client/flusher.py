@@ -47,12 +47,14 @@ _KEPT_ON = (errno.ENOSPC, errno.EDQUOT, errno.EAGAIN)
 class Upload:
     """One pending block on its way."""
 
-    __slots__ = ("block", "block_id", "error", "is_dropped", "is_over")
+    __slots__ = ("block", "block_id", "error", "is_dropped", "is_over", "since")
 
     def __init__(self, block: PendingBlock) -> None:
         self.block = block
         self.block_id: BlockId | None = None
         """Where it is stored, once `is_over`; None for inline bytes and for a hole."""
+        self.since = 0
+        """The delete_number that was known when the upload began; see CommitData."""
         self.error: DfsError | None = None
         self.is_dropped = False
         self.is_over = trio.Event()
@@ -319,6 +321,7 @@ class Flusher:
         try:
             async with self._slots:
                 if upload.block.parts and not upload.is_dropped:
+                    upload.since = self._session.delete_number
                     upload.block_id = await self._uploader.store(upload.block.plain)
         except DfsError as error:
             upload.error = error
@@ -346,8 +349,11 @@ class Flusher:
             else:
                 return
             await trio.sleep(UPLOAD_AGAIN_S)
+            # Learn of the deletion that the uploads came before.
+            await self._session.refresh_map()
             for upload in kept:
                 if upload.block_id is not None and not upload.is_dropped:
+                    upload.since = self._session.delete_number
                     upload.block_id = await self._uploader.store(upload.block.plain)
 
     async def _commit_once(self, file: OpenFile, kept: Sequence[Upload]) -> None:
@@ -360,6 +366,7 @@ class Flusher:
                 now_ns=file.last_write_ns,
                 ino=file.ino,
                 pieces=tuple(pieces),
+                uploaded_since=min((u.since for u in kept if u.block_id), default=None),
             )
             result = await self._session.ops.submit(op)
             assert result.inode is not None

@@ -112,6 +112,8 @@ class MetaSession:
         self._spare_range: tuple[int, int] | None = None
         self._range_lock = trio.Lock()
         self.session_id = _NO_SESSION
+        self.delete_number = 0
+        """Uploads that begin under it are later than every deletion it counts (I1)."""
         self.ops = OpStream(self, on_unclaimed)
 
     @property
@@ -202,6 +204,7 @@ class MetaSession:
             self._begin(reply)
             await self._hold_again(link, held)
         self._take_map(reply.cluster_map)
+        self.delete_number = reply.delete_number
         self._link = link
         self._causes.clear()
         self._broken = trio.Event()
@@ -321,6 +324,7 @@ class MetaSession:
         except DfsError as error:
             logger.info("no answer to a keep-alive: %s", error)
         else:
+            self.delete_number = max(self.delete_number, reply.delete_number)
             if reply.cluster_map is not None:
                 self._take_map(reply.cluster_map)
 
