@@ -94,6 +94,8 @@ class _FragileStream(trio.abc.Stream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         data: bytes = await self._stream.receive_some(max_bytes)
+        if self._address in self._network.gates:
+            await self._network.gates[self._address].wait()
         if data and self._network.is_breaking(self._address):
             await self._break()
         return data
@@ -110,6 +112,8 @@ class RigNetwork:
         self.unreachable: set[str] = set()
         self.break_at: dict[str, int] = {}
         self.broken_count = 0
+        self.gates: dict[str, trio.Event] = {}
+        """What servers answer waits until this is set."""
 
     def is_breaking(self, address: str) -> bool:
         left = self.break_at.get(address)

@@ -174,9 +174,9 @@ async def test_inode_numbers_never_run_out_and_never_repeat(
 
 async def test_a_new_map_is_learnt(autojump_clock: trio.testing.MockClock) -> None:
     async with cluster() as rig, rig.client() as client:
-        epoch = client.cluster_map.map_epoch
+        map_epoch = client.cluster_map.map_epoch
         rig.chunks[0].kill()
         await trio.sleep(20)
-        assert client.cluster_map.map_epoch > epoch
+        assert client.cluster_map.map_epoch > map_epoch
         states = [server.state.value for server in client.cluster_map.servers]
         assert sorted(states) == ["down", "up", "up"]
