@@ -265,7 +265,8 @@ def _report(number: int, event: Skipped | Torn, size: int, *, is_newest: bool) -
         skipped = event.end - event.start
         place = f"damage at {event.start}, {skipped} bytes skipped"
     else:
-        place = f"torn at {event.cut_at}, {size - event.cut_at} bytes cut"
+        fate = "cut" if is_newest else "lost"
+        place = f"torn at {event.cut_at}, {size - event.cut_at} bytes {fate}"
     is_expected = is_newest and isinstance(event, Torn)
     level = logging.INFO if is_expected else logging.WARNING
     logger.log(level, "segment %d: %s: %s", number, place, event.reason)

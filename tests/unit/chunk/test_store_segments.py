@@ -134,6 +134,37 @@ async def test_segments_roll_over() -> None:
     await assert_holds(rig, [*blocks, large])
 
 
+async def test_a_put_during_a_delete_is_not_taken_for_had() -> None:
+    rig = Rig()
+    block = Block(1)
+    async with rig.store() as store:
+        await store.put(block.header, block.stored)
+        async with trio.open_nursery() as nursery, store._writing:
+            # The writer waits, so the delete is under way.
+            nursery.start_soon(store.delete, [block.block_id])
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(store.put, block.header, block.stored)
+            await trio.testing.wait_all_tasks_blocked()
+        assert await store.has([block.block_id]) == [True]
+    await assert_holds(rig, [block])
+
+
+async def test_a_put_behind_a_delete_does_not_join_the_put_before_it() -> None:
+    rig = Rig()
+    block = Block(1)
+    async with rig.store() as store, trio.open_nursery() as nursery, store._writing:
+        for call in (
+            lambda: nursery.start_soon(store.put, block.header, block.stored),
+            lambda: nursery.start_soon(store.delete, [block.block_id]),
+            lambda: nursery.start_soon(store.put, block.header, block.stored),
+            lambda: nursery.start_soon(store.put, block.header, block.stored),
+        ):
+            call()
+            await trio.testing.wait_all_tasks_blocked()
+        assert len(store._queue) == 3
+    await assert_holds(rig, [block])
+
+
 # ---------------------------------------------------------------- crashes
 
 
