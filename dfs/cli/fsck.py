@@ -79,10 +79,10 @@ def _print_for_people(name: str, report: Report, *, verify_data: bool) -> None:
     for done in report.repaired:
         click.echo(f"repaired: {done}")
     for server in report.unreachable:
-        click.echo(f"warning: chunk server {server} does not answer: nothing known of its copies")
+        click.echo(f"warning: chunk server {server}; nothing is known of its copies")
     verified = f", {report.verified_copies} of them read and verified" if verify_data else ""
     click.echo(
         f"{name}: {report.inodes} inodes ({report.directories} directories), "
         f"{report.extents} extents, {report.blocks} blocks in {report.copies} copies{verified}"
     )
-    click.echo("clean" if report.is_clean else f"{len(report.errors)} errors")
+    click.echo("clean" if report.is_clean else f"{report.error_count} errors")

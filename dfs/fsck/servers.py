@@ -1,181 +1,153 @@
-"""The questions that fsck asks of a live cluster, as plain async calls."""
+"""The questions that fsck asks of chunk servers, as plain async calls.
+
+A server that cannot be asked, or fails on the way, is put aside with the reason: a check goes on
+without it and says so.
+"""
 
 from __future__ import annotations
 
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
+import trio
+
 from dfs.core.messages import (
     BlockReply,
     ChunkReply,
+    ChunkStatusReply,
     Done,
-    ExportRecords,
     GetBlock,
-    GetRecords,
-    GetStatus,
+    GetChunkStatus,
     HasBlocks,
     HasBlocksReply,
-    ListBlocks,
-    ListBlocksReply,
-    MetaReply,
     PutBlock,
-    RecordsReply,
-    RepairRecords,
-    StatusReply,
     VerifyBlocks,
     VerifyBlocksReply,
 )
-from dfs.errors import DfsError, Disconnected, UserError
+from dfs.errors import DfsError
+from dfs.fsck.patience import FIRST_ANSWER_TIMEOUT_S, call_patiently
 from dfs.limits import HAS_BLOCKS_MAX
 from dfs.rpc.client import RpcClient
-from dfs.types import BlockId, ChunkServer, ServerState
+from dfs.types import ServerState
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
+    from dfs.core.messages import StatusReply
     from dfs.environment import Environment
-    from dfs.types import InodeId
+    from dfs.types import BlockId, ChunkServer, ClusterId, ClusterMap, ServerId
 
-Row = tuple[bytes, bytes]
-
-FIRST_ANSWER_TIMEOUT_S = 5.0
-VERIFY_BLOCKS_AT_ONCE = 32
-VERIFY_TIMEOUT_S = 120.0
-"""A disk that re-reads 32 blocks while it serves others may be slow; it is not silent."""
+VERIFY_TIMEOUT_S = 60.0
+"""A disk that re-reads many blocks while it serves others may be slow; it is not silent."""
 
 
-class Servers:
-    """Links to the metadata server and to every chunk server that answers."""
+class ChunkServers:
+    """Links to the chunk servers of the map that are not out."""
 
     def __init__(
         self,
-        meta: RpcClient[MetaReply],
-        status: StatusReply,
-        chunks: dict[str, RpcClient[ChunkReply]],
+        cluster_map: ClusterMap,
+        clients: Mapping[ServerId, RpcClient[ChunkReply]],
+        silent: Mapping[ServerId, str],
     ) -> None:
-        self._meta = meta
-        self._chunks = chunks
-        self.status = status
+        assert not clients.keys() & silent.keys()
+        self.cluster_map = cluster_map
+        self.server_ids = tuple(sorted(clients))
+        """Those that answered at first."""
+        self._clients = clients
+        self._silent = dict(silent)
 
     @property
-    def reachable(self) -> list[str]:
-        """Ids of the chunk servers that answer, sorted."""
-        return sorted(self._chunks)
+    def unreachable(self) -> list[str]:
+        """Those that did not answer, or no longer: `ID at ADDRESS: reason`."""
+        return [f"{self.name_of(one)}: {why}" for one, why in sorted(self._silent.items())]
 
-    def name_of(self, server_id: str) -> str:
+    def is_answering(self, server_id: ServerId) -> bool:
+        return server_id in self._clients and server_id not in self._silent
+
+    def put_aside(self, server_id: ServerId, error: DfsError) -> None:
+        """It failed: nothing is known of its copies any more."""
+        assert server_id in self._clients
+        self._silent[server_id] = str(error)
+
+    def name_of(self, server_id: ServerId) -> str:
         """A server for people: its id and address."""
-        for server in self.status.cluster_map.servers:
+        for server in self.cluster_map.servers:
             if server.server_id == server_id:
                 return f"{server_id} at {server.address}"
         return server_id
 
-    async def pages(self) -> AsyncIterator[tuple[list[Row], tuple[InodeId, ...]]]:
-        """Pages of all records as of one moment; the first names what sessions hold open."""
-        export_id = 0
-        while True:
-            reply, _ = await self._meta.call(ExportRecords(export_id=export_id))
-            assert isinstance(reply, RecordsReply)
-            if not reply.rows:
-                return
-            yield list(reply.rows), reply.held
-            export_id = reply.export_id
-
-    async def records(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        """What the engine holds now under these keys; absent ones are left out."""
-        reply, _ = await self._meta.call(GetRecords(keys=tuple(keys)))
-        assert isinstance(reply, RecordsReply)
-        return dict(reply.rows)
-
-    async def repair(
-        self, checks: Mapping[bytes, bytes | None], puts: Mapping[bytes, bytes | None]
-    ) -> None:
-        """Write if nothing changed meanwhile. Raises FsError(EAGAIN) when something did."""
-        reply, _ = await self._meta.call(RepairRecords(checks=dict(checks), puts=dict(puts)))
-        assert isinstance(reply, Done)
-
-    async def has(self, server_id: str, block_ids: Sequence[BlockId]) -> tuple[bool, ...]:
+    async def has(self, server_id: ServerId, block_ids: Sequence[BlockId]) -> tuple[bool, ...]:
         """Which of these (≤ HAS_BLOCKS_MAX) the server can read now."""
         assert len(block_ids) <= HAS_BLOCKS_MAX
         request = HasBlocks(block_ids=tuple(block_ids))
-        reply, _ = await self._chunks[server_id].call(request)
+        reply, _ = await call_patiently(self._clients[server_id], request)
         assert isinstance(reply, HasBlocksReply)
         assert len(reply.has) == len(block_ids)
         return reply.has
 
-    async def inventory(self, server_id: str) -> AsyncIterator[tuple[BlockId, ...]]:
-        """All blocks of a server, page by page, in order of id."""
-        after = BlockId(b"")
-        while True:
-            reply, _ = await self._chunks[server_id].call(ListBlocks(after=after))
-            assert isinstance(reply, ListBlocksReply)
-            if reply.block_ids:
-                yield reply.block_ids
-                after = reply.block_ids[-1]
-            if reply.is_last:
-                return
-
-    async def verify(self, server_id: str, block_ids: Sequence[BlockId]) -> tuple[str, ...]:
-        """The server's verdicts after reading and hashing these again."""
+    async def verify(self, server_id: ServerId, block_ids: Sequence[BlockId]) -> tuple[str, ...]:
+        """The server's verdicts after reading and hashing these again (I2)."""
+        assert len(block_ids) <= HAS_BLOCKS_MAX
         request = VerifyBlocks(block_ids=tuple(block_ids))
-        reply, _ = await self._chunks[server_id].call(request, timeout_s=VERIFY_TIMEOUT_S)
+        client = self._clients[server_id]
+        reply, _ = await call_patiently(client, request, timeout_s=VERIFY_TIMEOUT_S)
         assert isinstance(reply, VerifyBlocksReply)
         assert len(reply.verdicts) == len(block_ids)
         return reply.verdicts
 
-    async def copy_block(self, block_id: BlockId, source_id: str, target_id: str) -> None:
+    async def copy_block(self, block_id: BlockId, source: ServerId, target: ServerId) -> None:
         """Make one more copy; the target verifies it before it answers (I2)."""
-        reply, payload = await self._chunks[source_id].call(GetBlock(block_id=block_id))
+        assert source != target
+        reply, payload = await call_patiently(self._clients[source], GetBlock(block_id=block_id))
         assert isinstance(reply, BlockReply)
-        stored, _ = await self._chunks[target_id].call(PutBlock(header=reply.header), payload)
+        request = PutBlock(header=reply.header)
+        stored, _ = await self._clients[target].call(request, payload, timeout_s=VERIFY_TIMEOUT_S)
         assert isinstance(stored, Done)
 
 
 @asynccontextmanager
-async def open_servers(
-    environment: Environment, addresses: Sequence[str]
-) -> AsyncIterator[tuple[Servers, list[str]]]:
-    """Links for one check, and the chunk servers that did not answer, in words.
+async def open_chunk_servers(
+    environment: Environment, status: StatusReply
+) -> AsyncIterator[ChunkServers]:
+    """Links to all servers that are not out, and which of them do not answer."""
+    clients: dict[ServerId, RpcClient[ChunkReply]] = {}
+    silent: dict[ServerId, str] = {}
+    cluster_id = status.settings.cluster_id
 
-    Raises UserError when no metadata server answers.
-    """
-    assert addresses
+    async def greet(server: ChunkServer, client: RpcClient[ChunkReply]) -> None:
+        problem = await _why_silent(client, server, cluster_id)
+        if problem:
+            silent[server.server_id] = problem
+        else:
+            clients[server.server_id] = client
+
     async with AsyncExitStack() as stack:
-        meta, status = await _first_meta(stack, environment, addresses)
-        chunks: dict[str, RpcClient[ChunkReply]] = {}
-        unreachable: list[str] = []
+        candidates: list[tuple[ChunkServer, RpcClient[ChunkReply]]] = []
         for server in status.cluster_map.servers:
-            if server.state is ServerState.OUT:
-                continue
-            client: RpcClient[ChunkReply] = RpcClient(environment, server.address, ChunkReply)
-            await stack.enter_async_context(client)
-            if problem := await _why_silent(client, server):
-                unreachable.append(problem)
-            else:
-                chunks[server.server_id] = client
-        yield Servers(meta, status, chunks), unreachable
+            if server.state is not ServerState.OUT:
+                client: RpcClient[ChunkReply] = RpcClient(environment, server.address, ChunkReply)
+                candidates.append((server, await stack.enter_async_context(client)))
+        async with trio.open_nursery() as nursery:
+            for server, client in candidates:
+                nursery.start_soon(greet, server, client)
+        yield ChunkServers(status.cluster_map, clients, silent)
 
 
-async def _first_meta(
-    stack: AsyncExitStack, environment: Environment, addresses: Sequence[str]
-) -> tuple[RpcClient[MetaReply], StatusReply]:
-    problems = []
-    for address in addresses:
-        meta: RpcClient[MetaReply] = RpcClient(environment, address, MetaReply)
-        await stack.enter_async_context(meta)
-        try:
-            reply, _ = await meta.call(GetStatus(), timeout_s=FIRST_ANSWER_TIMEOUT_S)
-        except DfsError as error:
-            problems.append(str(error))
-            continue
-        assert isinstance(reply, StatusReply)
-        return meta, reply
-    raise UserError("no metadata server answers: " + "; ".join(problems))
+async def _why_silent(
+    client: RpcClient[ChunkReply], server: ChunkServer, cluster_id: ClusterId
+) -> str:
+    """Why the server cannot be asked; empty if it can.
 
-
-async def _why_silent(client: RpcClient[ChunkReply], server: ChunkServer) -> str:
-    """Why the server cannot be asked; empty if it can."""
+    An address may have passed to another server: counting its copies twice would hide a loss.
+    """
     try:
-        await client.call(HasBlocks(block_ids=()), timeout_s=FIRST_ANSWER_TIMEOUT_S)
-    except Disconnected as error:
-        return f"chunk server {server.server_id} at {server.address}: {error}"
+        reply, _ = await client.call(GetChunkStatus(), timeout_s=FIRST_ANSWER_TIMEOUT_S)
+    except DfsError as error:
+        return str(error)
+    assert isinstance(reply, ChunkStatusReply)
+    if reply.server_id != server.server_id:
+        return f"another chunk server, {reply.server_id}, answers there"
+    if reply.cluster_id not in ("", cluster_id):
+        return f"it belongs to cluster {reply.cluster_id}"
     return ""

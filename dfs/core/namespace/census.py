@@ -15,14 +15,17 @@ import msgspec
 from dfs.core.namespace import keys
 from dfs.core.namespace.records import (
     BlockRef,
+    Config,
     Counters,
     Dentry,
     Extent,
     Fence,
     Garbage,
     Inode,
+    MapRecord,
     Orphan,
     Record,
+    ServerRecord,
     SessionRecord,
     Xattr,
     decode_record,
@@ -33,6 +36,11 @@ from dfs.types import BlockId, InodeId
 
 R = TypeVar("R", bound=Record)
 
+_CONFIGURATION: dict[bytes, type[Record]] = {
+    keys.FENCE_KEY: Fence,
+    keys.VOLUME_KEY: Config,
+    keys.MAP_KEY: MapRecord,
+}
 _INO_END = 11
 """Where the inode number of an I, D, X, E or O key ends."""
 
@@ -53,6 +61,9 @@ class Finding(msgspec.Struct, frozen=True):
     """Records to write (None: delete) that make this rule hold and lose no file content. Empty if
     there is no such repair. Repairs of one pass may name the same key: apply the first, check
     again, go on."""
+    relies_on: tuple[bytes, ...] = ()
+    """Keys beside those of `repair` that must be unchanged too when it is written: whoever makes it
+    wrong meanwhile changes one of them."""
 
 
 def of_inode(check: str, inode: Inode, what: str, fixed: Inode) -> Finding:
@@ -203,10 +214,13 @@ class Census:
             self.garbage.add(block_id)
 
     def _add_configuration(self, key: bytes, value: bytes) -> None:
+        start, end = keys.server_range()
         if key == keys.COUNTERS_KEY:
             self.counters = self._read(Counters, key, value)
-        elif key == keys.FENCE_KEY:
-            self._read(Fence, key, value)
+        elif start <= key < end:
+            self._read(ServerRecord, key, value)
+        elif key in _CONFIGURATION:
+            self._read(_CONFIGURATION[key], key, value)
 
 
 def _is_key(key: bytes) -> bool:

@@ -102,14 +102,14 @@ def check_blocks_hold_extents(census: Census) -> Iterator[Finding]:
 def check_garbage_queue(census: Census) -> Iterator[Finding]:
     """A block waits in the garbage queue exactly while its count is zero (I6)."""
     unused = {block_id for block_id, ref in census.block_refs.items() if ref.count == 0}
-    for block_id in sorted(unused - census.garbage):
-        key = keys.garbage_key(block_id)
-        message = f"block {block_id.hex()} is unused but not in the garbage queue"
-        yield Finding("garbage_queue", key, message, repair={key: Garbage()})
-    for block_id in sorted(census.garbage - unused):
-        key = keys.garbage_key(block_id)
-        message = f"block {block_id.hex()} is in the garbage queue but in use or unknown"
-        yield Finding("garbage_queue", key, message, repair={key: None})
+    for block_id in sorted(unused ^ census.garbage):
+        key, counted_in = keys.garbage_key(block_id), (keys.block_key(block_id),)
+        mark: Garbage | None = Garbage()
+        what = "unused but not in the garbage queue"
+        if block_id not in unused:
+            mark, what = None, "in the garbage queue but in use or unknown"
+        message = f"block {block_id.hex()} is {what}"
+        yield Finding("garbage_queue", key, message, repair={key: mark}, relies_on=counted_in)
 
 
 # ---------------------------------------------------------------- orphans and counters
@@ -118,14 +118,14 @@ def check_garbage_queue(census: Census) -> Iterator[Finding]:
 def check_orphans(census: Census) -> Iterator[Finding]:
     """An inode is marked as an orphan exactly while it has no name."""
     nameless = {ino for ino, inode in census.inodes.items() if inode.nlink == 0}
-    for ino in sorted(nameless - census.orphans):
-        key = keys.orphan_key(ino)
-        message = f"inode {ino} has no name, but is not marked as an orphan"
-        yield Finding("orphans", key, message, repair={key: Orphan()})
-    for ino in sorted(census.orphans - nameless):
-        key = keys.orphan_key(ino)
-        message = f"inode {ino} is marked as an orphan but has a name or is gone"
-        yield Finding("orphans", key, message, repair={key: None})
+    for ino in sorted(nameless ^ census.orphans):
+        key, named_in = keys.orphan_key(ino), (keys.inode_key(ino),)
+        mark: Orphan | None = Orphan()
+        what = "has no name, but is not marked as an orphan"
+        if ino not in nameless:
+            mark, what = None, "is marked as an orphan but has a name or is gone"
+        message = f"inode {ino} {what}"
+        yield Finding("orphans", key, message, repair={key: mark}, relies_on=named_in)
 
 
 def check_orphans_held(census: Census, held: set[InodeId]) -> Iterator[Finding]:

@@ -97,6 +97,7 @@ def check_link_counts(census: Census) -> Iterator[Finding]:
     """nlink is the number of names; a directory's is 2 + its subdirectories."""
     name_counts = Counter(name.ino for name in census.names)
     subdirectories = Counter(n.parent for n in census.names if n.file_type == stat.S_IFDIR)
+    taken = {name.name for name in census.names if name.parent == ROOT}
     for inode in census.inodes.values():
         names = 1 if inode.ino == ROOT else name_counts[inode.ino]
         expected = names
@@ -105,7 +106,7 @@ def check_link_counts(census: Census) -> Iterator[Finding]:
         if inode.nlink == expected:
             continue
         if not names:
-            yield _lost(inode)
+            yield _lost(inode, taken)
             continue
         fixed = replace(inode, nlink=expected)
         yield of_inode("link_counts", inode, f"nlink {inode.nlink}, counted {expected}", fixed)
@@ -172,10 +173,12 @@ def _text(name: Name) -> str:
     return f"entry {name.name!r} of directory {name.parent}"
 
 
-def _lost(inode: Inode) -> Finding:
+def _lost(inode: Inode, taken: set[bytes]) -> Finding:
     """An inode that claims names but has none gets one in the root, so that nobody's data is
-    deleted."""
+    deleted. `taken`: the names that the root has."""
     name = Name(ROOT, b"lost-inode-%d" % inode.ino, inode.ino, stat.S_IFMT(inode.mode))
+    while name.name in taken:
+        name = replace(name, name=name.name + b"-")
     key = keys.inode_key(inode.ino)
     nlink = inode.nlink if inode.is_directory else 1
     parent = ROOT if inode.is_directory else inode.parent
