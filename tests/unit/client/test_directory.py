@@ -8,14 +8,23 @@ from typing import TYPE_CHECKING
 import pytest
 import trio.testing
 
+from dfs.client import directory
 from dfs.errors import FsError
-from dfs.limits import DIRECTORY_PAGES_KEPT, READDIR_ENTRIES_MAX
+from dfs.limits import DIRECTORY_PAGES_KEPT
 from dfs.types import ROOT
 from tests.unit.client.rig import ROOT_USER, cluster
 
 if TYPE_CHECKING:
     from dfs.client.client import Client
     from dfs.client.directory import DirectoryHandle
+
+
+PAGE = 50
+
+
+@pytest.fixture(autouse=True)
+def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(directory, "READDIR_ENTRIES_MAX", PAGE)
 
 
 async def fill(client: Client, count: int) -> list[bytes]:
@@ -48,12 +57,12 @@ async def test_removing_what_was_read_skips_nothing(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with cluster(chunk_count=0) as rig, rig.client() as client:
-        wanted = await fill(client, 2500)
+        wanted = await fill(client, 5 * PAGE // 2)
         handle = await client.open_directory(ROOT)
         seen: list[bytes] = []
         cookie = 0
         while True:
-            names, cookie = await read_some(client, handle, cookie, 37)
+            names, cookie = await read_some(client, handle, cookie, 7)
             if not names:
                 break
             seen += names
@@ -64,13 +73,13 @@ async def test_removing_what_was_read_skips_nothing(
 
 
 async def test_a_recent_cookie_reads_on_exactly(autojump_clock: trio.testing.MockClock) -> None:
-    count = 4 * READDIR_ENTRIES_MAX
+    count = 4 * PAGE
     async with cluster(chunk_count=0) as rig, rig.client() as client:
         wanted = await fill(client, count)
         handle = await client.open_directory(ROOT)
         await read_some(client, handle, 0, count)
         gone: list[bytes] = []
-        for cookie in (count - 1, 2500, 1500, 1000, 999, 3):
+        for cookie in (count - 1, 125, 75, 50, 49, 3):
             # What lies before the cookie goes; what lies behind must all be there.
             await client.unlink(ROOT, wanted[cookie - 2], ROOT_USER)
             names, _ = await read_some(client, handle, cookie, count)
@@ -94,13 +103,13 @@ async def test_rewinding_reads_anew(autojump_clock: trio.testing.MockClock) -> N
 async def test_old_pages_are_forgotten_but_can_be_read_again(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    count = (DIRECTORY_PAGES_KEPT + 2) * READDIR_ENTRIES_MAX
+    count = (DIRECTORY_PAGES_KEPT + 2) * PAGE
     async with cluster(chunk_count=0) as rig, rig.client() as client:
         wanted = await fill(client, count)
         handle = await client.open_directory(ROOT)
         assert (await read_some(client, handle, 0, count))[0] == wanted
-        names, cookie = await read_some(client, handle, 500, count)
-        assert names == wanted[500:]
+        names, cookie = await read_some(client, handle, 25, count)
+        assert names == wanted[25:]
         assert cookie == count
 
 
