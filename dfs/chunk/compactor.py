@@ -24,6 +24,7 @@ from dfs.core.segments import (
     payload_checksum,
     segment_key,
 )
+from dfs.engine.api import EngineDamaged
 from dfs.errors import CorruptBlock, DfsError
 from dfs.limits import MIB
 from dfs.types import BlockId
@@ -72,6 +73,8 @@ class Compactor:
         while True:
             try:
                 is_done = await self.step()
+            except EngineDamaged:
+                raise  # the index is of no use any more: the server ends
             except DfsError as error:
                 logger.warning("compaction: %s", error)
                 is_done = False

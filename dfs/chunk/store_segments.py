@@ -100,6 +100,7 @@ class SegmentStore(BlockStore):
         """How many deletes of a block are under way."""
         self._bad: dict[BlockId, None] = {}
         self._writing = trio.Lock()
+        self._index_error: EngineDamaged | None = None
 
     @classmethod
     async def open(
@@ -133,7 +134,7 @@ class SegmentStore(BlockStore):
 
     async def put(self, header: BlockHeader, stored: Buffer) -> None:
         block_id = header.block_id
-        prepared = await self._environment.run_blocking(self._prepare, header, stored)
+        prepared = await self._with_index(self._prepare, header, stored)
         if prepared is None:
             return
         put = Put(block_id, prepared.encoded_header, stored, prepared.checksum)
@@ -149,7 +150,7 @@ class SegmentStore(BlockStore):
         self, block_id: BlockId, first_frame: int = 0, end_frame: int | None = None
     ) -> tuple[BlockHeader, Buffer]:
         try:
-            return await self._environment.run_blocking(
+            return await self._with_index(
                 self._read,
                 block_id,
                 lambda at: self._reader.read(block_id, at, first_frame, end_frame),
@@ -159,7 +160,7 @@ class SegmentStore(BlockStore):
             raise
 
     async def has(self, block_ids: Sequence[BlockId]) -> list[bool]:
-        locations = await self._environment.run_blocking(self._index.get, block_ids)
+        locations = await self._with_index(self._index.get, block_ids)
         return [location is not None and not location.is_bad for location in locations]
 
     async def verify(self, block_ids: Sequence[BlockId]) -> list[str]:
@@ -167,7 +168,7 @@ class SegmentStore(BlockStore):
 
     async def list_blocks(self, after: BlockId, limit: int) -> tuple[list[BlockId], bool]:
         assert limit > 0
-        return await self._environment.run_blocking(self._index.page_of_had, after, limit)
+        return await self._with_index(self._index.page_of_had, after, limit)
 
     async def delete(self, block_ids: Sequence[BlockId]) -> None:
         pending = [self._enqueue_delete(block_id) for block_id in dict.fromkeys(block_ids)]
@@ -232,6 +233,8 @@ class SegmentStore(BlockStore):
 
     async def _wait_for_work(self) -> None:
         while not self._queue:
+            if self._index_error is not None:
+                raise self._index_error
             self._queue_filled = trio.Event()
             await self._queue_filled.wait()
 
@@ -324,6 +327,15 @@ class SegmentStore(BlockStore):
 
     # ------------------------------------------------------------ reads
 
+    async def _with_index(self, function: Callable[..., T], *arguments: object) -> T:
+        """Run what asks the index in a worker thread. An index that fails ends the server."""
+        try:
+            return await self._environment.run_blocking(function, *arguments)
+        except EngineDamaged as error:
+            self._index_error = error
+            self._queue_filled.set()
+            raise
+
     def _read(self, block_id: BlockId, read: Callable[[BlockLocation], T]) -> T:
         """What `read` gives for where the block lies; looks again when it moved. Blocking. Raises
         BlockNotFound, CorruptBlock for a known bad copy, BadCopy for a new one."""
@@ -344,7 +356,7 @@ class SegmentStore(BlockStore):
 
     async def _verify_one(self, block_id: BlockId) -> str:
         try:
-            await self._environment.run_blocking(
+            await self._with_index(
                 self._read, block_id, lambda location: self._reader.verify(block_id, location)
             )
         except BlockNotFound:

@@ -26,7 +26,7 @@ from dfs.core.messages import (
     VerifyBlocks,
     VerifyBlocksReply,
 )
-from dfs.errors import BlockNotFound, CorruptBlock, FsError
+from dfs.errors import BlockNotFound, CorruptBlock, Fenced, FsError
 from dfs.limits import FRAME_BYTES, HAS_BLOCKS_MAX, MIB, PUTS_IN_MEMORY_BYTES_MAX
 from dfs.types import BlockId, ClusterId, ServerId
 from tests.unit.chunk.memory_disk import MemoryDisk
@@ -135,3 +135,16 @@ async def test_puts_in_memory_are_bounded() -> None:
         store.may_go_on.set()
     assert store.bytes_most == PUTS_IN_MEMORY_BYTES_MAX
     assert store.bytes_now == 0
+
+
+async def test_an_overtaken_deletion_is_refused() -> None:
+    server = handlers()
+    block = Block(1)
+    await ask(server, DeleteBlocks(block_ids=(block.block_id,), order=8))
+    await ask(server, PutBlock(header=block.header), block.stored)
+    with pytest.raises(Fenced, match="deletion 7 came after 8"):
+        await ask(server, DeleteBlocks(block_ids=(block.block_id,), order=7))
+    has = HasBlocks(block_ids=(block.block_id,))
+    assert await ask(server, has) == HasBlocksReply(has=(True,))
+    await ask(server, DeleteBlocks(block_ids=(block.block_id,), order=8))
+    assert await ask(server, has) == HasBlocksReply(has=(False,))
