@@ -12,7 +12,6 @@ from dfs.client.client import open_client
 from dfs.config import ChunkConfig, ClientConfig, MetaConfig
 from dfs.core.messages import GetStatus, MetaReply, StatusReply
 from dfs.errors import DfsError
-from dfs.limits import MIB
 from dfs.rpc.client import RpcClient
 from dfs.types import ServerState
 from tests.simulation.disk import SimDisk
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
 BLOCK_BYTES = 64 * 1024
 """The smallest, so that small files have several blocks."""
-SEGMENT_BYTES = 1 * MIB
 META_ADDRESS = "meta:7000"
 SETTLE_S = 3.0
 """Longer than a server takes for a request that it has received."""
@@ -122,7 +120,7 @@ class Cluster:
             data=f"{process.host}-data",
             meta=(META_ADDRESS,),
             listen=f"{process.host}:7100",
-            segment_bytes=SEGMENT_BYTES,
+            segment_bytes=self.scenario.segment_bytes,
         )
         await run_chunk_server(
             config,

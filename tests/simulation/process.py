@@ -78,11 +78,12 @@ class Process:
             with self._scope:
                 await main(self)
         except BaseException as error:
-            if _is_for_us(error):
-                raise
-            if self.is_alive:
-                self.failure = error
-                self._trace.note(f"ends with {describe_error(error)}")
+            outer, own = _split(error)
+            if own is not None and self.is_alive:
+                self.failure = own
+                self._trace.note(f"ends with {describe_error(own)}")
+            if outer is not None:
+                raise outer from None
         finally:
             self._end()
 
@@ -166,11 +167,12 @@ class Process:
             self.check_alive()
 
 
-def _is_for_us(error: BaseException) -> bool:
-    """Something outside of the process asks to stop."""
+def _split(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
+    """What something outside of the process asks for (to stop), and what is its own."""
+    kinds = (KeyboardInterrupt, trio.Cancelled)
     if isinstance(error, BaseExceptionGroup):
-        return any(_is_for_us(inner) for inner in error.exceptions)
-    return isinstance(error, KeyboardInterrupt | trio.Cancelled)
+        return error.split(kinds)
+    return (error, None) if isinstance(error, kinds) else (None, error)
 
 
 def describe_error(error: BaseException) -> str:

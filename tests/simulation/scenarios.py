@@ -5,16 +5,21 @@ from __future__ import annotations
 
 import msgspec
 
+from dfs.limits import KIB, MIB
+
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     """One kind of run. All of it is decided by the seed, within these bounds."""
 
     name: str
+    play: str = "files"
+    """`files`: a whole cluster and what clients do in it; `blocks`: one chunk server by itself."""
     duration_s: float = 20.0
     """Virtual seconds of load and faults, before everything is mended and checked."""
     chunk_servers: int = 3
     copies: int = 2
     min_copies: int | None = None
+    segment_bytes: int = 1 * MIB
     clients: int = 2
     writers_per_client: int = 2
     pause_s: float = 0.05
@@ -36,6 +41,15 @@ SCENARIOS = {
         Scenario(name="chunk-crash", process_fault_every_s=1.0, victims=("chunk",)),
         Scenario(name="client-crash", process_fault_every_s=2.0, victims=("client",)),
         Scenario(name="power-cut", process_fault_every_s=4.0, victims=("all",)),
+        Scenario(
+            name="blocks",
+            play="blocks",
+            duration_s=60.0,
+            chunk_servers=1,
+            clients=0,
+            process_fault_every_s=0.5,
+            segment_bytes=256 * KIB,
+        ),
         Scenario(name="network", network_fault_every_s=0.7),
         Scenario(name="everything", process_fault_every_s=3.0, network_fault_every_s=2.0),
     )

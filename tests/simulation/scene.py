@@ -42,7 +42,7 @@ SESSIONS_OVER_S = 100.0
 """After this long without clients every session has expired and all garbage is collected."""
 
 
-async def play(world: World, scenario: Scenario) -> None:
+async def play_files(world: World, scenario: Scenario) -> None:
     """One run. Raises Violation and whatever else shows that something is wrong."""
     cluster = Cluster(world, scenario)
     _watch(cluster)

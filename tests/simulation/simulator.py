@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import trio
 import trio.testing
 
-from tests.simulation.scene import play
+from tests.simulation.block_scene import play_blocks
+from tests.simulation.scene import play_files
 from tests.simulation.scheduler import seeded_scheduler
 from tests.simulation.trace import TraceHandler
 from tests.simulation.world import World
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 VIRTUAL_PATIENCE_S = 3600.0
 """A run that takes longer hangs."""
+
+PLAYS = {"files": play_files, "blocks": play_blocks}
 
 
 class Outcome(NamedTuple):
@@ -85,7 +88,7 @@ async def _play_until_failure(world: World, scenario: Scenario) -> None:
         nursery.start_soon(stop_at_failure)
         try:
             with trio.fail_after(VIRTUAL_PATIENCE_S):
-                await play(world, scenario)
+                await PLAYS[scenario.play](world, scenario)
         except Exception as error:
             world.fail(error, "the run")
         nursery.cancel_scope.cancel()

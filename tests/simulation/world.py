@@ -32,6 +32,7 @@ class Machine:
         self._world = world
         self._main = main
         self._start_count = 0
+        self._storage_count = 0
 
     @property
     def is_running(self) -> bool:
@@ -65,6 +66,14 @@ class Machine:
             self.process.kill(is_silent=True)
             self.storage.lose_process()
         self.platter.power_cut()
+
+    def lose_storage(self) -> None:
+        """What the engine kept is gone, as after damage to its files."""
+        assert not self.is_running
+        self._storage_count += 1
+        seed = f"{self._world.seed}/{self._storage_count}"
+        self.storage = SimStorage(self.host, seed, self._world.trace)
+        self._world.trace.note("the engine's files are lost", who=self.host)
 
     def arm(self, operations: int, *, is_power_cut: bool) -> None:
         """Die at the `operations`-th disk or engine operation from now."""

@@ -35,7 +35,7 @@ async def kill_processes(cluster: Cluster) -> None:
         if kind == "all":
             await _power_cut_everywhere(cluster, chooser)
         else:
-            await _strike(cluster, chooser.choice(_machines(cluster, kind)), chooser)
+            await _strike_one(cluster, chooser.choice(_machines(cluster, kind)), chooser)
 
 
 def _machines(cluster: Cluster, kind: str) -> list[Machine]:
@@ -43,17 +43,22 @@ def _machines(cluster: Cluster, kind: str) -> list[Machine]:
     return by_kind[kind]
 
 
-async def _strike(cluster: Cluster, machine: Machine, chooser: random.Random) -> None:
-    if not machine.is_running:
-        return
+async def _strike_one(cluster: Cluster, machine: Machine, chooser: random.Random) -> None:
+    if machine.is_running:
+        is_client = machine in cluster.clients
+        await strike(machine, chooser, is_armed=not is_client and chooser.random() < ARMED_CHANCE)
+        await restart(cluster, machine, chooser)
+
+
+async def strike(machine: Machine, chooser: random.Random, *, is_armed: bool) -> None:
+    """Let a machine's process die, now or (armed) in the middle of what it does next."""
     is_power_cut = chooser.random() < 0.5
-    if machine not in cluster.clients and chooser.random() < ARMED_CHANCE:
+    if is_armed:
         await _die_within(machine, chooser, is_power_cut=is_power_cut)
     elif is_power_cut:
         machine.cut_power()
     else:
         machine.kill()
-    await restart(cluster, machine, chooser)
 
 
 async def _die_within(machine: Machine, chooser: random.Random, *, is_power_cut: bool) -> None:

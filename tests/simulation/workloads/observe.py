@@ -34,14 +34,24 @@ async def read_tree(client: Client, ino: int) -> dict[Path, Found]:
     pending: list[tuple[Path, Inode]] = [((), await client.getattr(InodeId(ino)))]
     while pending:
         path, inode = pending.pop()
-        content = await read_file(client, inode.ino) if inode.is_file else b""
+        content = b""
         if inode.is_file:
-            inode = await client.getattr(inode.ino)
+            inode, content = await _read_still(client, inode.ino)
         found[path] = Found(inode, content, await _read_xattrs(client, inode))
         if inode.is_directory:
             entries = await read_entries(client, inode.ino)
             pending += [((*path, name), child) for name, child in entries]
     return found
+
+
+async def _read_still(client: Client, ino: InodeId) -> tuple[Inode, bytes]:
+    """A file's attributes and bytes of one moment: its writer may flush in the background."""
+    while True:
+        inode = await client.getattr(ino)
+        content = await read_file(client, ino)
+        after = await client.getattr(ino)
+        if after.data_version == inode.data_version:
+            return after, content
 
 
 async def read_file(client: Client, ino: InodeId) -> bytes:
