@@ -207,20 +207,24 @@ class NamespaceCalls:
             Link(credentials=credentials, now_ns=now_ns, ino=ino, parent=parent, name=name)
         )
 
-    async def unlink(self, parent: InodeId, name: bytes, credentials: Credentials) -> None:
-        """Remove a name (unlink(2)). An open file lives on until it is closed everywhere."""
-        now_ns = self._environment.now_ns()
-        await self._remove(Unlink(credentials=credentials, now_ns=now_ns, parent=parent, name=name))
+    async def unlink(self, parent: InodeId, name: bytes, credentials: Credentials) -> Inode | None:
+        """Remove a name (unlink(2)). An open file lives on until it is closed everywhere.
 
-    async def rmdir(self, parent: InodeId, name: bytes, credentials: Credentials) -> None:
-        """Remove an empty directory (rmdir(2))."""
+        Returns the inode as it was left.
+        """
         now_ns = self._environment.now_ns()
-        await self._remove(Rmdir(credentials=credentials, now_ns=now_ns, parent=parent, name=name))
+        op = Unlink(credentials=credentials, now_ns=now_ns, parent=parent, name=name)
+        return await self._remove(op)
 
-    async def _remove(self, op: Unlink | Rmdir) -> None:
-        result = await self.meta.ops.submit(op)
-        if result.inode is not None:
-            self._files.current(result.inode)
+    async def rmdir(self, parent: InodeId, name: bytes, credentials: Credentials) -> Inode | None:
+        """Remove an empty directory (rmdir(2)). Returns the inode as it was left."""
+        now_ns = self._environment.now_ns()
+        op = Rmdir(credentials=credentials, now_ns=now_ns, parent=parent, name=name)
+        return await self._remove(op)
+
+    async def _remove(self, op: Unlink | Rmdir) -> Inode | None:
+        inode = (await self.meta.ops.submit(op)).inode
+        return self._files.current(inode) if inode is not None else None
 
     async def rename(
         self,

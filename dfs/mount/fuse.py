@@ -5,8 +5,9 @@ wrapped by `answered`, so that every failure is an errno.
 
 Node ids are inode numbers, except that the kernel's root (1) is whatever directory was mounted.
 Nothing is cached by the kernel across operations: time-outs are zero, no lease backs them (I4).
-Lookup counts are not kept: an inode lives as long as it has a name or is open, and whoever asks
-for one that is gone is answered ESTALE, so `forget` has nothing to do.
+Lookup counts are not kept: an inode lives as long as it has a name or is open. Of those whose last
+name went through this mount, the attributes are remembered until the kernel forgets them, for a
+process whose directory was removed under it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import msgspec
 import pyfuse3
 import trio
 
+from dfs.client.directory import DirectoryHandle
 from dfs.errors import FsError
 from dfs.mount.answers import answered
 from dfs.mount.attributes import (
@@ -41,7 +43,6 @@ if TYPE_CHECKING:
     from pyfuse3 import EntryAttributes, FileInfo, ReaddirToken, RequestContext, SetattrFields
 
     from dfs.client.client import Client
-    from dfs.client.directory import DirectoryHandle
     from dfs.client.handles import FileHandle
     from dfs.core.namespace.records import Inode
     from dfs.mount.introspection import MountIdentity
@@ -68,6 +69,7 @@ class FuseOperations(pyfuse3.Operations):
         self._files: dict[int, FileHandle] = {}
         self._directories: dict[int, DirectoryHandle] = {}
         self._versions: OrderedDict[InodeId, int] = OrderedDict()
+        self._removed: dict[InodeId, Inode] = {}
         self.ready = trio.Event()
         """Set when the kernel has agreed on the protocol."""
 
@@ -106,7 +108,9 @@ class FuseOperations(pyfuse3.Operations):
         return self._entry(inode)
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
-        assert all(count > 0 for _, count in inode_list)
+        for node_id, count in inode_list:
+            assert count > 0
+            self._removed.pop(self._ino(node_id), None)
 
     @answered
     async def mknod(
@@ -138,11 +142,15 @@ class FuseOperations(pyfuse3.Operations):
 
     @answered
     async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
-        await self._client.unlink(self._ino(parent_inode), name, caller(ctx))
+        self._note_removed(await self._client.unlink(self._ino(parent_inode), name, caller(ctx)))
 
     @answered
     async def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
-        await self._client.rmdir(self._ino(parent_inode), name, caller(ctx))
+        self._note_removed(await self._client.rmdir(self._ino(parent_inode), name, caller(ctx)))
+
+    def _note_removed(self, inode: Inode | None) -> None:
+        if inode is not None and (inode.is_directory or inode.nlink == 0):
+            self._removed[inode.ino] = inode
 
     @answered
     async def rename(
@@ -165,7 +173,13 @@ class FuseOperations(pyfuse3.Operations):
 
     @answered
     async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
-        return self._entry(await self._client.getattr(self._ino(inode)))
+        ino = self._ino(inode)
+        try:
+            return self._entry(await self._client.getattr(ino))
+        except FsError as error:
+            if error.errno != errno.ESTALE or ino not in self._removed:
+                raise
+            return self._entry(self._removed[ino])
 
     @answered
     async def setattr(
@@ -289,7 +303,11 @@ class FuseOperations(pyfuse3.Operations):
 
     @answered
     async def opendir(self, inode: int, ctx: RequestContext) -> int:
-        handle = await self._client.open_directory(self._ino(inode))
+        ino = self._ino(inode)
+        if ino in self._removed:
+            handle = DirectoryHandle(self._removed[ino])
+        else:
+            handle = await self._client.open_directory(ino)
         number = next(self._numbers)
         self._directories[number] = handle
         return pyfuse3.FileHandleT(number)

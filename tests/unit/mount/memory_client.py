@@ -15,6 +15,7 @@ from dfs.core.namespace.apply import apply
 from dfs.core.namespace.directories import lookup, read_directory
 from dfs.core.namespace.entries import root_records
 from dfs.core.namespace.inodes import get_directory, get_inode
+from dfs.core.namespace.keys import inode_key
 from dfs.core.namespace.view import Overlay, ScanRange
 from dfs.core.namespace.xattrs import get_xattr, list_xattrs
 from dfs.errors import FsError
@@ -30,15 +31,11 @@ from dfs.types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from dfs.core.namespace.records import Inode, Record
 
 R = TypeVar("R")
 ROOT_CALLER = Credentials(0, 0)
 START_NS = 1_700_000_000_000_000_000
-PAGE = 10
-"""Entries per page of a listing, so that tests need no thousands."""
 
 
 class MemoryView:
@@ -64,6 +61,21 @@ class MemoryHandle:
     @property
     def inode(self) -> Inode:
         return get_inode(self.client.view, self.ino)
+
+
+class Listing:
+    """Entries, one after the other."""
+
+    def __init__(self, entries: list[tuple[bytes, Inode, int]]) -> None:
+        self._rest = iter(entries)
+
+    def __aiter__(self) -> Listing:
+        return self
+
+    async def __anext__(self) -> tuple[bytes, Inode, int]:
+        for entry in self._rest:
+            return entry
+        raise StopAsyncIteration
 
 
 class MemoryClient:
@@ -110,6 +122,13 @@ class MemoryClient:
     def _inode_of(self, op: ops.AnyOp) -> Inode:
         inode = self._apply(op).inode
         assert inode is not None
+        return inode
+
+    def _removed(self, op: ops.Unlink | ops.Rmdir) -> Inode | None:
+        """As the server does with an inode that nobody holds: at once it is no more."""
+        inode = self._apply(op).inode
+        if inode is not None and (inode.is_directory or inode.nlink == 0):
+            self.view.records.pop(inode_key(inode.ino), None)
         return inode
 
     async def lookup(self, parent: InodeId, name: bytes) -> Inode:
@@ -165,11 +184,11 @@ class MemoryClient:
             ops.Link(ino=ino, parent=parent, name=name, **self._common(credentials))
         )
 
-    async def unlink(self, parent: InodeId, name: bytes, credentials: Credentials) -> None:
-        self._apply(ops.Unlink(parent=parent, name=name, **self._common(credentials)))
+    async def unlink(self, parent: InodeId, name: bytes, credentials: Credentials) -> Inode | None:
+        return self._removed(ops.Unlink(parent=parent, name=name, **self._common(credentials)))
 
-    async def rmdir(self, parent: InodeId, name: bytes, credentials: Credentials) -> None:
-        self._apply(ops.Rmdir(parent=parent, name=name, **self._common(credentials)))
+    async def rmdir(self, parent: InodeId, name: bytes, credentials: Credentials) -> Inode | None:
+        return self._removed(ops.Rmdir(parent=parent, name=name, **self._common(credentials)))
 
     async def rename(
         self,
@@ -244,12 +263,10 @@ class MemoryClient:
     async def open_directory(self, ino: InodeId) -> Any:
         return SimpleNamespace(inode=get_directory(self.view, ino))
 
-    async def read_directory(
-        self, handle: Any, cookie: int
-    ) -> AsyncIterator[tuple[bytes, Inode, int]]:
+    def read_directory(self, handle: Any, cookie: int) -> Listing:
         entries = read_directory(self.view, handle.inode.ino, b"", 100_000)
-        for position, (name, inode) in enumerate(entries[cookie:], cookie + 1):
-            yield name, inode, position
+        rest = enumerate(entries[cookie:], cookie + 1)
+        return Listing([(name, inode, position) for position, (name, inode) in rest])
 
     async def release_directory(self, handle: Any) -> None:
         assert handle.inode.is_directory

@@ -291,7 +291,13 @@ async def test_twenty_thousand_open_files(operations: FuseOperations) -> None:
         await operations.release(handle)
 
 
-async def test_forget_has_nothing_to_do(operations: FuseOperations, client: MemoryClient) -> None:
-    client.calls.clear()
-    await operations.forget([(5, 1), (6, 300)])
-    assert client.calls == []
+async def test_a_removed_directory_is_still_looked_at_until_it_is_forgotten(
+    operations: FuseOperations,
+) -> None:
+    """A process may stand in it."""
+    directory = await operations.mkdir(ROOT, b"d", stat.S_IFDIR | 0o755, AS_ROOT)
+    await operations.rmdir(ROOT, b"d", AS_ROOT)
+    assert (await operations.getattr(directory.st_ino, AS_ROOT)).st_ino == directory.st_ino
+    await operations.releasedir(await operations.opendir(directory.st_ino, AS_ROOT))
+    await operations.forget([(directory.st_ino, 1), (6, 300)])
+    assert await refused(operations.getattr(directory.st_ino, AS_ROOT)) == errno.ESTALE
