@@ -8,6 +8,7 @@ that is known has returned with what it holds, or has expired.
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections import deque
 from typing import TYPE_CHECKING, Final
@@ -146,6 +147,8 @@ class Reaper:
                 # A mark without an inode: what an interrupted repair may leave.
                 overlay.delete(orphan_key(ino))
                 return False
+            if inode.nlink:
+                raise FsError(errno.EIO, "it is marked as an orphan, but has a name: run dfs fsck")
             op = Reclaim(credentials=_ROOT_USER, now_ns=self._now_ns(), ino=ino)
             return apply(overlay, op).inode is not None
 
