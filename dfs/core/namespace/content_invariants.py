@@ -6,13 +6,14 @@ each.
 
 from __future__ import annotations
 
+import stat
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from dfs.core.namespace import keys
 from dfs.core.namespace.census import BlockUse, Census, Content, Finding, of_inode
-from dfs.core.namespace.records import BlockRef, Garbage, Orphan
+from dfs.core.namespace.records import BlockRef, Garbage, Inode, Orphan
 from dfs.limits import INLINE_BYTES_MAX
 from dfs.types import InodeId
 
@@ -41,7 +42,9 @@ def check_content(census: Census) -> Iterator[Finding]:
     """Extents belong to files, end within the size, and add up to stored_bytes."""
     for ino, content in census.contents.items():
         inode = census.inodes.get(ino)
-        if inode is None or not inode.is_file:
+        if inode is None:
+            yield _ownerless("content", census, ino, "content")
+        elif not inode.is_file:
             key = keys.extent_key(ino, 0)
             yield Finding("content", key, f"extents belong to inode {ino}, which is no file")
         elif content.end > inode.size:
@@ -63,9 +66,31 @@ def check_xattr_counts(census: Census) -> Iterator[Finding]:
             fixed = replace(inode, xattr_count=count)
             message = f"xattr_count {inode.xattr_count}, counted {count}"
             yield of_inode("xattr_counts", inode, message, fixed)
-    for ino in census.xattr_counts.keys() - census.inodes.keys():
-        key = keys.xattr_range(ino)[0]
-        yield Finding("xattr_counts", key, f"extended attributes of inode {ino}, which is gone")
+    for ino in sorted(census.xattr_counts.keys() - census.inodes.keys()):
+        yield _ownerless("xattr_counts", census, ino, "extended attributes")
+
+
+def _ownerless(check: str, census: Census, ino: InodeId, what: str) -> Finding:
+    """What is left of a lost inode makes a file again, so that nobody's data is deleted; the check
+    of link counts then finds that it has no name, and gives it one."""
+    content = census.contents.get(ino, Content())
+    inode = Inode(
+        ino=ino,
+        mode=stat.S_IFREG | 0o600,
+        uid=0,
+        gid=0,
+        rdev=0,
+        nlink=1,
+        size=content.end,
+        atime_ns=0,
+        mtime_ns=0,
+        ctime_ns=0,
+        btime_ns=0,
+        parent=InodeId(0),
+        xattr_count=census.xattr_counts[ino],
+        stored_bytes=content.stored_bytes,
+    )
+    return of_inode(check, inode, f"its {what} are there, but it is not", inode)
 
 
 # ---------------------------------------------------------------- blocks
