@@ -9,7 +9,6 @@ import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-import trio.testing
 from msgspec.structs import replace
 
 from dfs.client.files import Files
@@ -31,6 +30,8 @@ from tests.unit.fsck.rig import LARGE, LARGE_BLOCKS, Scene, said, volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import trio.testing
 
     from dfs.core.namespace.records import Record
 
