@@ -235,13 +235,6 @@ class BlockIndex:
         self._recent[block_id] = msgspec.structs.replace(current, is_bad=True)
         return True
 
-    def drop_bad(self, block_id: BlockId) -> None:
-        """A bad copy goes away with its segment."""
-        current = self.get([block_id])[0]
-        assert current is not None
-        assert current.is_bad
-        self._recent[block_id] = None
-
     def count_tombstone(self, number: int, target_segment: int, tombstone_bytes: int) -> None:
         """Segment `number` holds a tombstone for a copy in `target_segment`."""
         assert tombstone_bytes > 0

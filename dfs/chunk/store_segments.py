@@ -17,6 +17,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import trio
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from dfs.chunk.disk import Buffer, Disk
     from dfs.chunk.identity import Identity
     from dfs.chunk.index import BlockLocation
+    from dfs.chunk.segment_writer import Step
     from dfs.config import ChunkConfig
     from dfs.core.compaction import SegmentUsage
     from dfs.core.messages import BlockHeader
@@ -242,13 +244,18 @@ class SegmentStore(BlockStore):
         batch = self._next_batch()
         mutations = [pending.mutation for pending in batch]
         async with self._writing:
-            step = await self._environment.run_blocking(self._writer.step, mutations)
-            await self._refresh_space()
+            step = await self._environment.run_blocking(self._step, mutations)
         assert 0 < step.count <= len(batch)
         for _ in range(step.count):
             self._finish(self._queue.popleft(), step.error)
         if isinstance(step.error, EngineDamaged):
             raise step.error
+
+    def _step(self, mutations: Sequence[Mutation]) -> Step:
+        step = self._writer.step(mutations)
+        with suppress(OSError):  # a disk that fails will say so when it is written
+            self._space.refresh()
+        return step
 
     def _next_batch(self) -> list[_Pending]:
         batch: list[_Pending] = []
