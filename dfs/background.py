@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 TAIL_BYTES = 4096
+RUNTIME_VARIABLE = "DFS_RUNTIME_DIR"
 
 
 class ReadyLine(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -136,7 +137,12 @@ def last_line(log_path: Path) -> str:
 
 
 def runtime_directory() -> Path:
-    """Where running things leave their traces: gone after a reboot, this user's own."""
+    """Where running things leave their traces: gone after a reboot, this user's own.
+
+    DFS_RUNTIME_DIR overrides it, for clusters that must not see each other.
+    """
+    if chosen := os.environ.get(RUNTIME_VARIABLE):
+        return Path(chosen)
     if os.geteuid() == 0:
         return Path("/run/dfs")
     chosen = os.environ.get("XDG_RUNTIME_DIR")

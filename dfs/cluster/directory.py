@@ -140,7 +140,7 @@ class ClusterDirectory:
 
     @property
     def exists(self) -> bool:
-        return self.settings_path.is_file()
+        return os.path.isfile(self.settings_path)
 
     def read_settings(self) -> ClusterSettings:
         """Raises UserError (there is none, or it is damaged) or FormatTooNew."""

@@ -33,8 +33,10 @@ async def ask_status(address: str) -> StatusReply | None:
 
 
 def count_up(status: StatusReply) -> int:
-    """Chunk servers that are up."""
-    return sum(server.state is ServerState.UP for server in status.cluster_map.servers)
+    """Chunk servers that are up and have reported to this metadata server since it started."""
+    return sum(
+        one.space is not None and one.server.state is ServerState.UP for one in status.servers
+    )
 
 
 def missing_parts(directory: ClusterDirectory, settings: ClusterSettings) -> list[str]:

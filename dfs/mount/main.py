@@ -30,7 +30,7 @@ import trio
 
 from dfs.client.client import open_client
 from dfs.config import ClientConfig
-from dfs.errors import UserError
+from dfs.errors import FsError, UserError
 from dfs.mount.fuse import FuseOperations
 from dfs.mount.introspection import MountIdentity
 from dfs.mount.options import MountOptions, fuse_options, parse_options
@@ -48,7 +48,7 @@ from dfs.mountpoint import (
 from dfs.types import ROOT, InodeId
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
     from types import FrameType
 
     from dfs.client.client import Client
@@ -143,11 +143,11 @@ class MountProcess:
 
     async def _serve(self, operations: FuseOperations) -> None:
         """Answer requests until the kernel or a signal ends it."""
-        _unblock_regularly()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._announce, operations)
-            await pyfuse3.main(min_tasks=1, max_tasks=REQUESTS_AT_ONCE_MAX)
-            nursery.cancel_scope.cancel()
+        with _unblocked_regularly():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._announce, operations)
+                await pyfuse3.main(min_tasks=1, max_tasks=REQUESTS_AT_ONCE_MAX)
+                nursery.cancel_scope.cancel()
 
     async def _announce(self, operations: FuseOperations) -> None:
         await operations.ready.wait()
@@ -219,8 +219,8 @@ async def find_directory(client: Client, path: str) -> InodeId:
     for name in filter(None, os.fsencode(path).split(b"/")):
         try:
             inode = await client.lookup(ino, name)
-        except OSError as error:
-            raise UserError(f"{path}: {error}") from error
+        except FsError as error:
+            raise UserError(f"{path}: {os.strerror(error.errno)} on this volume") from error
         ino = inode.ino
     if not inode.is_directory:
         raise UserError(f"{path}: not a directory of this volume")
@@ -233,7 +233,8 @@ def _why_not() -> str:
     return "is the package fuse3 installed, and may this user mount there?"
 
 
-def _unblock_regularly() -> None:
+@contextlib.contextmanager
+def _unblocked_regularly() -> Iterator[None]:
     """Let a signal interrupt a read of /dev/fuse that waits for nothing.
 
     The descriptor is a blocking one: a request that is withdrawn between poll and read would stop
@@ -244,8 +245,14 @@ def _unblock_regularly() -> None:
     def no_work(_number: int, _frame: FrameType | None) -> None:
         return None
 
-    signal.signal(signal.SIGALRM, no_work)
+    before = signal.signal(signal.SIGALRM, no_work)
     signal.setitimer(signal.ITIMER_REAL, UNBLOCK_S, UNBLOCK_S)
+    try:
+        yield
+    finally:
+        # Not later: a process that ends takes handlers away first, and the signal would kill it.
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _raise_read_ahead(device: str) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from dfs.background import RUNTIME_VARIABLE
 from tests.cluster.running import Cluster, can_mount, running_cluster
 
 if TYPE_CHECKING:
@@ -15,9 +16,13 @@ __all__ = ["Cluster"]
 
 
 @pytest.fixture(scope="session")
-def _needs_mounts() -> None:
+def _needs_mounts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Clusters of these tests and others of this machine do not see each other."""
     if problem := can_mount():
         pytest.skip(problem)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(RUNTIME_VARIABLE, str(tmp_path_factory.mktemp("run")))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -197,6 +197,15 @@ def _wait_gone(pid: int) -> None:
     os.close(descriptor)
 
 
+def is_alive(pid: int) -> bool:
+    """It runs; one that has ended and waits for its parent does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
 def unmount_below(top: Path) -> None:
     """Detach every dfs mount below `top`."""
     for entry in reversed(mount_table()):

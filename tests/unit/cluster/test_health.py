@@ -9,7 +9,7 @@ import msgspec
 from dfs.cluster import health
 from dfs.cluster.directory import ClusterDirectory, ClusterSettings, ClusterState, PartState
 from dfs.cluster.health import ask_status, count_up, missing_parts
-from dfs.core.messages import StatusReply
+from dfs.core.messages import ServerStatus, StatusReply
 from dfs.mountpoint import MountEntry
 from dfs.types import (
     ChunkServer,
@@ -18,6 +18,7 @@ from dfs.types import (
     MapEpoch,
     ServerId,
     ServerState,
+    SpaceUsage,
     VolumeSettings,
 )
 
@@ -27,9 +28,10 @@ if TYPE_CHECKING:
     import pytest
 
 SETTINGS = ClusterSettings(chunk_servers=2, copies=1, mountpoint="/m")
+SPACE = SpaceUsage(3, 1, 2)
 
 
-def reply(*states: ServerState) -> StatusReply:
+def reply(*states: ServerState, has_reported: bool = True) -> StatusReply:
     servers = tuple(
         ChunkServer(ServerId(f"{n:016x}"), f"h{n}:1", f"z{n}", 1.0, state)
         for n, state in enumerate(states)
@@ -37,7 +39,7 @@ def reply(*states: ServerState) -> StatusReply:
     return StatusReply(
         settings=VolumeSettings(ClusterId("c" * 32), 1 << 20),
         cluster_map=ClusterMap(MapEpoch(1), servers, copies=1, min_copies=1),
-        servers=(),
+        servers=tuple(ServerStatus(s, SPACE if has_reported else None, 0, 0.1) for s in servers),
         sessions=(),
         inode_count=1,
         stored_bytes=0,
@@ -76,6 +78,7 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 def test_only_those_up_count() -> None:
     assert count_up(reply(ServerState.UP, ServerState.DOWN, ServerState.OUT)) == 1
+    assert count_up(reply(ServerState.UP, has_reported=False)) == 0
 
 
 async def test_nobody_there_is_no_status(tmp_path: Path) -> None:
