@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from dfs.fsck.census import mend, take_census
 from dfs.fsck.copies import Copies
+from dfs.fsck.counts import restore_counts
 from dfs.fsck.metadata import open_metadata
 from dfs.fsck.report import Problems, Progress, Report, ignore_progress
 from dfs.fsck.servers import open_chunk_servers
@@ -52,13 +53,16 @@ async def check_cluster(
             moment, report.repaired = await mend(metadata, moment, progress)
             if moment.census.unreadable:
                 problems.add("repair", "records", NOT_MENDED, is_error=False)
-        moment.report_to(problems)
         status = await metadata.status()
         async with open_chunk_servers(environment, status) as servers:
             copies = Copies(metadata, servers, moment.census, progress, verify_data=verify_data)
             await copies.look()
             if repair:
                 report.repaired += await copies.mend()
+                restored = await restore_counts(metadata, servers, copies.presence, moment.census)
+                report.repaired += restored
+                moment = await take_census(metadata, progress) if restored else moment
+            moment.report_to(problems)
             await copies.report_to(problems)
     _count(report, moment, copies.presence, verify_data=verify_data)
     report.cluster_id = status.settings.cluster_id

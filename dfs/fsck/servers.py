@@ -33,7 +33,7 @@ from dfs.types import ServerState
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from dfs.core.messages import StatusReply
+    from dfs.core.messages import BlockHeader, StatusReply
     from dfs.environment import Environment
     from dfs.types import BlockId, ChunkServer, ClusterId, ClusterMap, ServerId
 
@@ -95,6 +95,13 @@ class ChunkServers:
         assert isinstance(reply, VerifyBlocksReply)
         assert len(reply.verdicts) == len(block_ids)
         return reply.verdicts
+
+    async def header(self, server_id: ServerId, block_id: BlockId) -> BlockHeader:
+        """What the server's copy says of the block; not verified."""
+        request = GetBlock(block_id=block_id, end_frame=1)
+        reply, _ = await call_patiently(self._clients[server_id], request)
+        assert isinstance(reply, BlockReply)
+        return reply.header
 
     async def copy_block(self, block_id: BlockId, source: ServerId, target: ServerId) -> None:
         """Make one more copy; the target verifies it before it answers (I2)."""

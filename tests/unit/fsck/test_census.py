@@ -164,6 +164,10 @@ MENDED = {
         _ref(count=7), ("error: /dir/large: block", "counts 7 references, 1 extents name it (I6")
     ),
     "count too low": Damage(_ref(count=0), ("counts 0 references, 1 extents",)),
+    "block without a count": Damage(
+        lambda scene: {keys.block_key(scene.blocks()[0]): None},
+        ("error: /dir/large: block", "is named by 1 extents but has no count (I6"),
+    ),
     "condemned though named": Damage(
         _ref(count=0, is_condemned=True), ("and it is condemned (I6 reference counts)",)
     ),
@@ -217,10 +221,6 @@ LEFT = {
     ),
     "extent beyond its block": Damage(
         _extent(block_offset=9), ("error: /dir/large: an extent of inode {ino} ends at 65545",)
-    ),
-    "block without a count": Damage(
-        lambda scene: {keys.block_key(scene.blocks()[0]): None},
-        ("error: /dir/large: block", "is named by 1 extents but has no count (I6"),
     ),
 }
 """What nobody can put right without losing something: it stays an error."""
