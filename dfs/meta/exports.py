@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from dfs.engine.api import SnapshotLost
 from dfs.errors import FsError, Overloaded
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ class Exports:
         self._engine = engine
         self._run_blocking = environment.run_blocking
         self._exports: dict[int, _Export] = {}
-        self._newest_id = 0
+        # Ids of one server's life mean nothing to the next: no export may be gone on with there.
+        self._newest_id = environment.random.getrandbits(32) + 1
         self._opening_count = 0
 
     async def begin(self) -> int:
@@ -65,7 +67,11 @@ class Exports:
             raise FsError(errno.ESTALE, f"export {export_id} is over: start again")
         async with export.lock:
             export.used_s = trio.current_time()
-            page: list[Row] = await self._run_blocking(_next_page, export.pages)
+            try:
+                page: list[Row] = await self._run_blocking(_next_page, export.pages)
+            except SnapshotLost as error:
+                await self._drop(export_id)
+                raise FsError(errno.ESTALE, f"export {export_id} is over: {error}") from error
             export.used_s = trio.current_time()
             if not page:
                 await self._drop(export_id)

@@ -23,13 +23,15 @@ from dfs.core.namespace.records import (
     Orphan,
     Xattr,
 )
+from dfs.engine.api import Row, SnapshotLost
+from dfs.engine.memory_engine import MemoryEngine
 from dfs.fsck.census import check_words
 from dfs.types import ROOT, BlockId, InodeId
 from tests.unit.client.rig import BLOCK, ROOT_USER
-from tests.unit.fsck.rig import LARGE, LARGE_BLOCKS, Scene, said, volume
+from tests.unit.fsck.rig import INODES, LARGE, LARGE_BLOCKS, Scene, said, volume
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import trio.testing
 
@@ -311,6 +313,28 @@ async def test_orphans_are_no_problem(autojump_clock: trio.testing.MockClock) ->
             report = await scene.check()
             assert (report.orphans, report.problems) == (1, [])
             assert await file.read(0, 10) == b"inline"
+
+
+async def test_a_moment_that_the_engine_loses(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that grows may have to end an export: the census is taken anew."""
+    whole_export = MemoryEngine.export
+    begun: list[int] = []
+
+    def export(engine: MemoryEngine, start: bytes, end: bytes) -> Iterator[list[Row]]:
+        begun.append(len(begun))
+        for number, page in enumerate(whole_export(engine, start, end)):
+            yield page[:3] if begun == [0] else page
+            if begun == [0]:
+                assert number == 0
+                raise SnapshotLost("the store grew meanwhile")
+
+    monkeypatch.setattr(MemoryEngine, "export", export)
+    async with volume() as scene:
+        report = await scene.check()
+        assert begun == [0, 1]
+        assert (report.problems, report.inodes) == ([], len(INODES))
 
 
 def test_names_of_checks() -> None:
