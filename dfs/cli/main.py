@@ -31,7 +31,7 @@ COMMANDS = {
     "chunk": "Run a chunk server in the foreground.",
 }
 """Public commands in the order of the help page; each is `dfs/cli/NAME.py` with a `command`."""
-HIDDEN = {"mount-helper": "mount_helper", "supervise": "supervise"}
+HIDDEN = {"mount-helper": "system_mount", "supervise": "supervise"}
 INTERRUPTED_STATUS = 130
 
 

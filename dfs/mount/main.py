@@ -59,6 +59,7 @@ log = logging.getLogger(__name__)
 
 REQUESTS_AT_ONCE_MAX = 96
 """Handlers at work at once; each keeps a buffer of a little over 1 MiB."""
+DEVICE = "/dev/fuse"
 LINGER_S = 2.0
 """After a detach, how long open files are still served."""
 SYNC_PATIENCE_S = 10.0
@@ -200,9 +201,10 @@ def _make_room(config: MountConfig, options: MountOptions) -> None:
         log.info("%s: taking off the mount of a process that died", config.mountpoint)
         take_off(config.mountpoint, is_lazy=True)
     check_mountpoint(config.mountpoint, is_nonempty_fine=options.is_nonempty_fine)
-    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+    # For others than root, fusermount3 opens the device.
+    if not os.path.exists(DEVICE) or (os.geteuid() == 0 and not os.access(DEVICE, os.R_OK)):
         raise UserError(
-            "/dev/fuse cannot be opened: load the kernel module (modprobe fuse), or in a container "
+            f"{DEVICE} cannot be opened: load the kernel module (modprobe fuse), or in a container "
             "allow it (--device /dev/fuse --cap-add SYS_ADMIN)"
         )
 

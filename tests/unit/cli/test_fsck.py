@@ -31,7 +31,9 @@ def finds(monkeypatch: pytest.MonkeyPatch, report: Report) -> list[tuple[Any, ..
 def test_errors_are_status_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    report = Report(problems=[ERROR, WARNING], repaired=["a thing"], unreachable=["rack1"])
+    report = Report(
+        error_count=1, problems=[ERROR, WARNING], repaired=["a thing"], unreachable=["rack1"]
+    )
     asked = finds(monkeypatch, report)
     assert run(["fsck", "h:1", "--repair", "--verify-data"]) == 1
     assert asked == [("h:1", True, True)]

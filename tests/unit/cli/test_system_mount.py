@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dfs.cli import mount_helper
+from dfs.cli import system_mount
 from dfs.cli.main import run
 from dfs.errors import UserError
 
@@ -23,14 +23,14 @@ def test_arguments_of_mount(
         if answers:
             raise answers.pop()
 
-    monkeypatch.setattr(mount_helper, "mount_in_background", start)
+    monkeypatch.setattr(system_mount, "mount_in_background", start)
     assert run(["mount-helper", "h:1", "/m", "-n", "-v", "-o", "ro,_netdev", "-t", "dfs"]) == 0
     assert run(["mount-helper", "h:1", "/m", "-s", "-o", "ro,odd=1"]) == 0
     assert asked == [("h:1", "/m", "ro,_netdev", None), ("h:1", "/m", "ro", None)]
     assert run(["mount-helper", "h:1", "/m", "-f"]) == 0
     assert len(asked) == 2
     answers.append(UserError("no server"))
-    assert run(["mount-helper", "h:1", "/m"]) == mount_helper.FAILED_STATUS
+    assert run(["mount-helper", "h:1", "/m"]) == system_mount.FAILED_STATUS
     answers.append(UserError("odd option", exit_status=2))
-    assert run(["mount-helper", "h:1", "/m"]) == mount_helper.USAGE_STATUS
+    assert run(["mount-helper", "h:1", "/m"]) == system_mount.USAGE_STATUS
     assert capsys.readouterr().err == "mount.dfs: no server\nmount.dfs: odd option\n"
