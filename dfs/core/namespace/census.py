@@ -30,8 +30,9 @@ from dfs.core.namespace.records import (
     Xattr,
     decode_record,
 )
+from dfs.core.namespace.shape import INO_MAX
 from dfs.errors import FormatTooNew
-from dfs.limits import BLOCK_ID_BYTES
+from dfs.limits import BLOCK_ID_BYTES, NAME_BYTES_MAX
 from dfs.types import BlockId, InodeId
 
 R = TypeVar("R", bound=Record)
@@ -41,8 +42,6 @@ _CONFIGURATION: dict[bytes, type[Record]] = {
     keys.VOLUME_KEY: Config,
     keys.MAP_KEY: MapRecord,
 }
-_INO_END = 11
-"""Where the inode number of an I, D, X, E or O key ends."""
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -166,8 +165,7 @@ class Census:
         elif tag == keys.DENTRY:
             dentry = self._read(Dentry, key, value)
             if dentry is not None:
-                name = Name(ino, keys.name_of(key), dentry.ino, dentry.file_type)
-                self.names.append(name)
+                self._add_name(key, ino, dentry)
         elif tag == keys.EXTENT:
             extent = self._read(Extent, key, value)
             if extent is not None:
@@ -177,6 +175,13 @@ class Census:
                 self.xattr_counts[ino] += 1
         elif self._read(Orphan, key, value) is not None:
             self.orphans.add(ino)
+
+    def _add_name(self, key: bytes, parent: InodeId, dentry: Dentry) -> None:
+        if not _is_ino(dentry.ino):
+            message = f"an entry of directory {parent} leads to no number: {dentry.ino}"
+            self.unreadable.append(Finding("readable", key, message))
+            return
+        self.names.append(Name(parent, keys.name_of(key), dentry.ino, dentry.file_type))
 
     def _add_inode(self, key: bytes, ino: InodeId, inode: Inode) -> None:
         if inode.ino != ino:
@@ -225,15 +230,18 @@ class Census:
 
 def _is_key(key: bytes) -> bool:
     """Whether the key has a table and the fields that its table asks for."""
-    if len(key) < 4 or key[2:3] not in keys.TABLES:
-        return False
-    tag, field_bytes = key[2:3], len(key) - 3
-    if tag in (keys.INODE, keys.ORPHAN, keys.SESSION):
-        return field_bytes == 8
-    if tag == keys.EXTENT:
-        return field_bytes == 16
-    if tag in (keys.DENTRY, keys.XATTR):
-        return 8 < field_bytes <= 8 + 255 and int.from_bytes(key[3:_INO_END], "big") > 0
+    tag, fields = key[2:3], key[3:]
+    if tag in (keys.INODE, keys.ORPHAN, keys.EXTENT, keys.DENTRY, keys.XATTR):
+        name_bytes = len(fields) - 8
+        is_named = tag in (keys.DENTRY, keys.XATTR) and 0 < name_bytes <= NAME_BYTES_MAX
+        is_fixed = tag not in (keys.DENTRY, keys.XATTR) and name_bytes == 8 * (tag == keys.EXTENT)
+        return (is_named or is_fixed) and _is_ino(int.from_bytes(fields[:8], "big"))
+    if tag == keys.SESSION:
+        return len(fields) == 8
     if tag in (keys.BLOCK, keys.GARBAGE):
-        return field_bytes == BLOCK_ID_BYTES
-    return field_bytes > 0
+        return len(fields) == BLOCK_ID_BYTES
+    return tag == keys.CONFIG and bool(fields)
+
+
+def _is_ino(number: int) -> bool:
+    return 0 < number <= INO_MAX

@@ -30,7 +30,7 @@ def check_inline_at_head(census: Census) -> Iterator[Finding]:
     """Inline bytes live only in a file's first INLINE_BYTES_MAX; records beyond cannot even be
     read."""
     for finding in census.unreadable:
-        is_extent = len(finding.key) == 19 and keys.table_of(finding.key) == keys.EXTENT
+        is_extent = len(finding.key) == 19 and finding.key[2:3] == keys.EXTENT
         offset = int.from_bytes(finding.key[11:], "big")
         if is_extent and offset >= INLINE_BYTES_MAX:
             ino = keys.ino_of(finding.key)

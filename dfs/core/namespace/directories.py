@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from dfs.core.namespace import access
-from dfs.core.namespace.inodes import get_directory, get_inode, put_inode
+from dfs.core.namespace.inodes import damaged, get_directory, get_inode, put_inode
 from dfs.core.namespace.keys import dentry_key, dentry_range, inode_key, name_of, orphan_key
 from dfs.core.namespace.records import Dentry, Inode, Orphan
 from dfs.core.namespace.view import ScanRange, Together
@@ -72,10 +72,8 @@ def _entry(view: View, directory: Inode, name: bytes) -> Inode | None:
     if dentry is None:
         return None
     inode = view.get(inode_key(dentry.ino), Inode)
-    if inode is None:
-        raise FsError(errno.EIO, f"an entry leads to no inode ({dentry.ino}): run dfs fsck")
-    assert inode.nlink > 0
-    assert stat.S_IFMT(inode.mode) == dentry.file_type
+    if inode is None or inode.nlink == 0 or stat.S_IFMT(inode.mode) != dentry.file_type:
+        raise damaged(f"an entry of directory {directory.ino} does not fit inode {dentry.ino}")
     return inode
 
 
@@ -117,15 +115,13 @@ def count_entries(
 ) -> None:
     """Counts changed entries into a directory's size, nlink, mtime and ctime."""
     directory = get_directory(overlay, ino)
-    assert directory.nlink >= 2
+    assert directory.nlink > 0
+    size, nlink = directory.size + entries, directory.nlink + subdirectories
+    if not size >= nlink - 2 >= 0:
+        raise damaged(f"directory {ino} counts {directory.size} entries, {directory.nlink} links")
     directory = msgspec.structs.replace(
-        directory,
-        size=directory.size + entries,
-        nlink=directory.nlink + subdirectories,
-        mtime_ns=now_ns,
-        ctime_ns=now_ns,
+        directory, size=size, nlink=nlink, mtime_ns=now_ns, ctime_ns=now_ns
     )
-    assert directory.size >= directory.nlink - 2 >= 0
     put_inode(overlay, directory)
 
 

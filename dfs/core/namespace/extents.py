@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from dfs.core.garbage import add_reference, drop_reference
 from dfs.core.namespace import access, pieces
-from dfs.core.namespace.inodes import get_inode, put_inode
+from dfs.core.namespace.inodes import damaged, get_inode, put_inode
 from dfs.core.namespace.keys import block_key, extent_key, extent_range
 from dfs.core.namespace.ops import CommitData, Divide, OpResult, TrimTail
 from dfs.core.namespace.records import BlockRef, Extent
@@ -75,8 +76,18 @@ def commit_data(overlay: Overlay, op: CommitData) -> OpResult:
     end = op.pieces[-1].offset + op.pieces[-1].length
     inode = msgspec.structs.replace(inode, size=max(inode.size, end))
     lengths = {piece.block_id: piece.block_length for piece in op.pieces if piece.block_id}
+    _check_lengths(overlay, lengths)
     inode = _replace(overlay, inode, old, new, lengths)
     return _content_changed(overlay, inode, op.now_ns)
+
+
+def _check_lengths(view: View, lengths: dict[BlockId, int]) -> None:
+    """A block whose count does not change is not looked at again, so its length is compared
+    here."""
+    for block_id, length in lengths.items():
+        ref = view.get(block_key(block_id), BlockRef)
+        if ref is not None and ref.length != length:
+            raise FsError(errno.EINVAL, f"block {block_id.hex()} has {ref.length} bytes")
 
 
 def _plan(view: View, op: CommitData) -> tuple[list[Extent], list[Extent]]:
@@ -109,7 +120,10 @@ def _overlapped(view: View, op: CommitData, limit: int) -> list[Extent]:
                 found[extent.offset] = extent
             if piece.block_id:
                 reads.get(block_key(piece.block_id), BlockRef)
-    return [found[offset] for offset in sorted(found)]
+    old = [found[offset] for offset in sorted(found)]
+    if any(left.end > right.offset for left, right in pairwise(old)):
+        raise damaged(f"extents of inode {op.ino} overlap")
+    return old
 
 
 def resize(overlay: Overlay, inode: Inode, size: int, op: SetAttr) -> Inode:
@@ -201,7 +215,8 @@ def _replace(
         if extent not in known:
             overlay.put(extent_key(inode.ino, extent.offset), extent)
     growth = _total(new) - _total(old)
-    assert inode.stored_bytes + growth >= 0
+    if inode.stored_bytes + growth < 0:
+        raise damaged(f"inode {inode.ino} counts {inode.stored_bytes} stored bytes")
     return msgspec.structs.replace(inode, stored_bytes=inode.stored_bytes + growth)
 
 
@@ -211,7 +226,7 @@ def _block_length(overlay: Overlay, block_id: BlockId, lengths: dict[BlockId, in
         return lengths[block_id]
     ref = overlay.get(block_key(block_id), BlockRef)
     if ref is None:
-        raise FsError(errno.EIO, f"block {block_id.hex()} has no record: run dfs fsck")
+        raise damaged(f"block {block_id.hex()} has no record")
     return ref.length
 
 

@@ -14,6 +14,14 @@ if TYPE_CHECKING:
     from dfs.types import InodeId
 
 
+def damaged(what: str) -> FsError:
+    """The answer to an op that meets records which contradict each other: EIO, and who repairs it.
+
+    No assertion: contradictions on the disk are not a bug of the process that reads them.
+    """
+    return FsError(errno.EIO, f"{what}: run dfs fsck")
+
+
 def get_inode(view: View, ino: InodeId) -> Inode:
     """The inode. Raises FsError(ESTALE) if there is none (any more), Missing."""
     inode = view.get(inode_key(ino), Inode)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from dfs.core.namespace.extents import REMOVED_PER_OP_MAX, remove_extents
-from dfs.core.namespace.inodes import put_inode
+from dfs.core.namespace.inodes import damaged, put_inode
 from dfs.core.namespace.keys import inode_key, orphan_key, xattr_range
 from dfs.core.namespace.ops import OpResult
 from dfs.core.namespace.records import Inode, Orphan, Xattr
@@ -43,7 +43,8 @@ def reclaim(overlay: Overlay, op: Reclaim) -> OpResult:
         if inode.xattr_count:
             put_inode(overlay, inode)
             return OpResult(inode)
-    assert inode.stored_bytes == 0
+    if inode.stored_bytes:
+        raise damaged(f"orphan {op.ino} counts more stored bytes than its extents have")
     overlay.delete(inode_key(op.ino))
     overlay.delete(orphan_key(op.ino))
     return OpResult(None)
@@ -51,7 +52,8 @@ def reclaim(overlay: Overlay, op: Reclaim) -> OpResult:
 
 def _remove_xattrs(overlay: Overlay, inode: Inode) -> Inode:
     rows = overlay.scan(ScanRange(*xattr_range(inode.ino), XATTRS_PER_OP_MAX), Xattr)
-    assert 0 < len(rows) <= inode.xattr_count
+    if not 0 < len(rows) <= inode.xattr_count:
+        raise damaged(f"orphan {inode.ino} counts {inode.xattr_count} extended attributes")
     for key, _ in rows:
         overlay.delete(key)
     return msgspec.structs.replace(inode, xattr_count=inode.xattr_count - len(rows))

@@ -22,7 +22,7 @@ from dfs.core.namespace.directories import (
     require_empty,
     walk_to,
 )
-from dfs.core.namespace.inodes import get_inode, put_inode
+from dfs.core.namespace.inodes import damaged, get_inode, put_inode
 from dfs.core.namespace.keys import dentry_key, inode_key
 from dfs.core.namespace.ops import RENAME_EXCHANGE, RENAME_NOREPLACE, OpResult
 from dfs.core.namespace.records import Dentry, Inode
@@ -107,7 +107,7 @@ def _is_within(view: View, directory: Inode, ancestor: InodeId) -> bool:
         if directory.parent == directory.ino:
             return False
         if directory.ino in seen:
-            raise FsError(errno.EIO, f"directory {directory.ino} is its own ancestor: run dfs fsck")
+            raise damaged(f"directory {directory.ino} is its own ancestor")
         seen.add(directory.ino)
         directory = get_inode(view, directory.parent)
     return True

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from dfs.core.namespace import access
-from dfs.core.namespace.inodes import get_inode, put_inode
+from dfs.core.namespace.inodes import damaged, get_inode, put_inode
 from dfs.core.namespace.keys import name_of, xattr_key, xattr_range
 from dfs.core.namespace.ops import XATTR_CREATE, XATTR_REPLACE, OpResult
 from dfs.core.namespace.records import Xattr
@@ -74,7 +74,6 @@ def list_xattrs(view: View, ino: InodeId, credentials: Credentials | None = None
     if inode.xattr_count == 0:
         return []
     rows = view.scan(ScanRange(*xattr_range(ino), COUNT_MAX), Xattr)
-    assert len(rows) == inode.xattr_count
     names = [name_of(key) for key, _ in rows]
     if credentials is None or credentials.is_privileged:
         return names
@@ -141,7 +140,8 @@ def drop_capability(overlay: Overlay, inode: Inode) -> Inode:
 
 def _changed(overlay: Overlay, inode: Inode, now_ns: int, added_count: int) -> OpResult:
     count = inode.xattr_count + added_count
-    assert 0 <= count <= COUNT_MAX
+    if not 0 <= count <= COUNT_MAX:
+        raise damaged(f"inode {inode.ino} counts {inode.xattr_count} extended attributes")
     inode = msgspec.structs.replace(inode, xattr_count=count, ctime_ns=now_ns)
     put_inode(overlay, inode)
     return OpResult(inode)

@@ -114,8 +114,9 @@ def test_counting_keeps_size_links_and_times(volume: Volume) -> None:
     count_entries(overlay, ROOT, 77, entries=2, subdirectories=1)
     root = lookup(overlay, ROOT, b".")
     assert (root.size, root.nlink, root.mtime_ns, root.ctime_ns) == (2, 3, 77, 77)
-    with pytest.raises(AssertionError):
+    with pytest.raises(FsError, match="run dfs fsck") as caught:
         count_entries(overlay, ROOT, 78, entries=-2, subdirectories=0)
+    assert caught.value.errno == errno.EIO
 
 
 def test_the_last_name_leaves_an_orphan(volume: Volume) -> None:
