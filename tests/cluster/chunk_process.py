@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -51,12 +52,10 @@ class ChunkProcess:
         return self._process
 
     def start(self) -> None:
-        """Start it; returns when its socket is there."""
-        socket = self.place / "socket"
-        socket.unlink(missing_ok=True)
+        """Start it; returns when it takes connections."""
         process = self.spawn()
         deadline_s = time.monotonic() + START_TIMEOUT_S
-        while not socket.exists():
+        while not self._is_listening():
             assert process.poll() is None, f"it ended: {self.log()}"
             assert time.monotonic() < deadline_s, f"it does not come up: {self.log()}"
             time.sleep(0.01)
@@ -88,6 +87,10 @@ class ChunkProcess:
         client: RpcClient[Any] = RpcClient(system_environment(), self.address, ChunkReply)
         async with client:
             yield client
+
+    def _is_listening(self) -> bool:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            return probe.connect_ex(str(self.place / "socket")) == 0
 
     def _end(self, number: signal.Signals) -> int:
         process, self._process = self._process, None
