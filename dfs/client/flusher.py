@@ -18,7 +18,7 @@ from dfs.client.failures import copy_of
 from dfs.client.open_files import NEVER
 from dfs.core.namespace.ops import CommitData
 from dfs.core.pending import commit_group
-from dfs.errors import DfsError, Fenced, FsError
+from dfs.errors import DfsError, Fenced, FsError, Overloaded
 from dfs.limits import DIRTY_AGE_S, MIB, UPLOADS_IN_FLIGHT_MAX
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ COMMIT_BYTES: Final = 16 * MIB
 RETRY_S: Final = 2.0
 UPLOAD_AGAIN_S: Final = 0.5
 AGE_CHECK_S: Final = DIRTY_AGE_S / 4
-_KEPT_ON = (errno.ENOSPC, errno.EDQUOT, errno.EAGAIN)
+_KEPT_ON = (errno.ENOSPC, errno.EDQUOT)
 """Refusals that may go away: the data stays dirty while the file is open."""
 
 
@@ -95,6 +95,8 @@ class Flusher:
         self._nursery: trio.Nursery | None = None
         self._freed = trio.Event()
         self._dirtied = trio.Event()
+        self._dirty: dict[OpenFile, None] = {}
+        """Files with dirty data, in the order in which they became dirty."""
         self.dirty_bytes = 0
         """Memory that dirty data of all files takes."""
 
@@ -137,7 +139,7 @@ class Flusher:
 
     async def _wait_for_room(self, byte_count: int) -> None:
         while self.dirty_bytes and self.dirty_bytes + byte_count > self._dirty_bytes_max:
-            file = max(self._files, key=lambda candidate: candidate.counted_bytes)
+            file = max(self._dirty, key=lambda candidate: candidate.counted_bytes)
             live_bytes = file.dirty.live_bytes
             freed = self._freed
             ticket = self._request(file, takes_rest=live_bytes * 2 > file.dirty.byte_count)
@@ -151,6 +153,11 @@ class Flusher:
         change = file.dirty.byte_count - file.counted_bytes
         file.counted_bytes += change
         self.dirty_bytes += change
+        if file.dirty.is_clean:
+            self._dirty.pop(file, None)
+            file.has_problem = False
+        else:
+            self._dirty[file] = None
         if change < 0:
             self._tell_freed()
         if self.dirty_bytes > 0:
@@ -174,9 +181,7 @@ class Flusher:
 
     async def flush_all(self) -> None:
         """Everything written so far is durable. Raises the first failure, after trying all."""
-        tickets = [
-            self._request(file, takes_rest=True) for file in self._files if not file.dirty.is_clean
-        ]
+        tickets = [self._request(file, takes_rest=True) for file in self._dirty]
         for ticket in tickets:
             await ticket.is_over.wait()
         errors = [ticket.error for ticket in tickets if ticket.error is not None]
@@ -192,10 +197,10 @@ class Flusher:
 
     def lose_all(self, reason: str) -> None:
         """The session is gone, and with it what was not committed, as after a crash (I7)."""
-        for file in self._files:
-            if not file.dirty.is_clean:
-                self._lose(file, Fenced(reason))
+        for file in list(self._dirty):
+            self._lose(file, Fenced(reason))
             self._files.settle(file)
+        assert self.dirty_bytes == 0
 
     def _request(self, file: OpenFile, *, takes_rest: bool) -> FlushTicket:
         ticket = FlushTicket(takes_rest=takes_rest)
@@ -211,7 +216,7 @@ class Flusher:
 
     def _flush_aged(self) -> None:
         now_s = trio.current_time()
-        for file in self._files:
+        for file in self._dirty:
             if file.is_flushing or file.retry_at_s > now_s:
                 continue
             if file.live_since_s <= now_s - DIRTY_AGE_S:
@@ -248,9 +253,10 @@ class Flusher:
         if is_hopeless or is_closed:
             self._lose(file, error)
         else:
-            logger.warning(
-                "inode %d keeps %d dirty bytes: %s", file.ino, file.dirty.byte_count, error
-            )
+            level = logging.DEBUG if file.has_problem else logging.WARNING
+            file.has_problem = True
+            byte_count = file.dirty.byte_count
+            logger.log(level, "inode %d keeps %d dirty bytes: %s", file.ino, byte_count, error)
 
     def _lose(self, file: OpenFile, error: DfsError) -> None:
         """Give up the file's dirty data; every handle hears of it once."""
@@ -342,9 +348,11 @@ class Flusher:
             try:
                 await self._commit_once(file, kept)
             except FsError as error:
-                is_late = trio.current_time() >= deadline_s
-                if error.errno != errno.EAGAIN or is_late:
+                if error.errno != errno.EAGAIN:
                     raise
+                if trio.current_time() >= deadline_s:
+                    # EAGAIN means something else to an application.
+                    raise Overloaded(f"inode {file.ino} cannot be committed: {error}") from error
                 logger.info("inode %d: uploading again: %s", file.ino, error)
             else:
                 return

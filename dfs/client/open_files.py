@@ -22,7 +22,7 @@ from dfs.errors import DfsError, FsError
 from dfs.limits import FILE_BYTES_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from dfs.client.flusher import FlushTicket, Upload
     from dfs.client.session import MetaSession
@@ -64,6 +64,7 @@ class OpenFile:
         self.live_since_s = NEVER
         self.pending_since_s = NEVER
         self.retry_at_s = 0.0
+        self.has_problem = False
         self.last_write_ns = 0
         self.writer: Credentials | None = None
 
@@ -141,10 +142,6 @@ class OpenFiles:
     @property
     def block_bytes(self) -> int:
         return self.session.settings.block_bytes
-
-    def __iter__(self) -> Iterator[OpenFile]:
-        """In the order in which they were opened."""
-        return iter(list(self._files.values()))
 
     def get(self, ino: InodeId) -> OpenFile | None:
         """The file, if it is open and known."""
