@@ -199,8 +199,7 @@ class Committer:
             batch = self._writing = self._open
             batch.sealed.set()
             self._open = Batch(batch.overlay, self._limits)
-            with trio.CancelScope(shield=True):
-                await self._write(batch)
+            await self._write(batch)
 
     async def _write(self, batch: Batch) -> None:
         puts, deletes = {}, []

@@ -33,6 +33,7 @@ def shelf_of(key: bytes) -> bytes:
 def shelf_of_range(scan_range: ScanRange) -> bytes:
     """The prefix of a range, which must lie within one shelf."""
     shelf = shelf_of(scan_range.start)
+    assert len(shelf) == (_INODE_BYTES if shelf[2:3] in _OF_INODES else _TABLE_BYTES)
     assert scan_range.end <= after_prefix(shelf), "a range over several inodes"
     return shelf
 

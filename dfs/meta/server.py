@@ -101,6 +101,7 @@ class MetaServer:
         self._environment = environment
         self._nursery: trio.Nursery | None = None
         self._failure: DfsError | None = None
+        self._is_over = False
         now_s = trio.current_time()
         tick_s = min(SESSION_TICK_S, config.session_ttl_s / 4)
         lifetimes = Lifetimes(now_s, ttl_s=config.session_ttl_s, tick_s=tick_s)
@@ -147,35 +148,53 @@ class MetaServer:
         """Serve what the listener accepts until cancelled. Without a listener, only `handle`."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            nursery.start_soon(self._guard, self.committer.run)
-            # Nobody is told of a map before it is durable.
-            await self._guard(self._cluster.publish_once)
-            for _ in range(WORKERS):
-                nursery.start_soon(self._guard, self._reaper.work)
-            for work in (
-                self._cluster.publish,
-                self._cluster.watch,
-                self._sessions.watch,
-                self._exports.watch,
-                self._collector.run,
-            ):
-                nursery.start_soon(self._guard, work)
-            if listener is None:
-                task_status.started("")
-            else:
-                await serve(
-                    self._environment, listener, MetaRequest, self.handle, task_status=task_status
-                )
+            try:
+                await self._start_tasks(nursery)
+                if listener is None:
+                    task_status.started("")
+                    await trio.sleep_forever()
+                else:
+                    await serve(
+                        self._environment,
+                        listener,
+                        MetaRequest,
+                        self.handle,
+                        task_status=task_status,
+                    )
+            finally:
+                self._is_over = True
         if self._failure is not None:
             raise self._failure
 
+    async def _start_tasks(self, nursery: trio.Nursery) -> None:
+        nursery.start_soon(self._guard, self.committer.run)
+        # Nobody is told of a map before it is durable.
+        await self._guard(self._cluster.publish_once)
+        for _ in range(WORKERS):
+            nursery.start_soon(self._guard, self._reaper.work)
+        for work in (
+            self._cluster.publish,
+            self._cluster.watch,
+            self._sessions.watch,
+            self._exports.watch,
+            self._collector.run,
+        ):
+            nursery.start_soon(self._guard, work)
+
     async def handle(self, request: MetaRequest, payload: object, link: LinkLike) -> MetaReply:
         """The reply to one request; see `Handlers`."""
+        if self._is_over:
+            raise Disconnected("this metadata server stops")
         try:
             return await self._handlers.handle(request, payload, link)
         except EngineDamaged as error:
             self._fail(error)
             raise Disconnected(f"this metadata server stops: {error}") from error
+
+    def stop(self) -> None:
+        """End `run`, as cancelling it would."""
+        assert self._nursery is not None
+        self._nursery.cancel_scope.cancel()
 
     def _spawn(self, work: Callable[[], Awaitable[None]]) -> None:
         assert self._nursery is not None, "nothing is applied before the server runs"
@@ -189,9 +208,8 @@ class MetaServer:
 
     def _fail(self, error: DfsError) -> None:
         """Stop everything; `run` raises the first such reason."""
-        assert self._nursery is not None
         if self._failure is None:
             self._failure = error
             level = logging.WARNING if isinstance(error, Fenced) else logging.ERROR
             log.log(level, "the metadata server stops: %s", error)
-        self._nursery.cancel_scope.cancel()
+        self.stop()

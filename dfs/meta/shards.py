@@ -22,7 +22,7 @@ import trio
 from dfs.core.namespace.keys import FENCE_KEY
 from dfs.core.namespace.records import Fence, decode_record, encode_record
 from dfs.engine.api import Conflict, Retry, Unknown
-from dfs.errors import Fenced
+from dfs.errors import Fenced, NoSpace
 from dfs.types import ShardEpoch
 
 if TYPE_CHECKING:
@@ -105,6 +105,10 @@ class ShardOwner:
                 log.warning("raising the shard's epoch: %s", error)
                 if await self._is_raised(current):
                     return landed_count == 1
+            except NoSpace as error:
+                # The batch may have landed: until that is known nothing may be said of it.
+                log.warning("raising the shard's epoch: %s", error)
+                await trio.sleep(RETRY_PAUSE_S_MAX)
 
     async def _is_raised(self, before: Fence) -> bool:
         """Whether the fence is what our raise of unknown outcome wrote; it is ours then."""
@@ -115,7 +119,7 @@ class ShardOwner:
         # Another server may have written the very same. Only who raises it once more knows.
         try:
             self._fence = await self._raise(current)
-        except (Conflict, Unknown):
+        except (Conflict, Unknown, NoSpace):
             raise Fenced(f"shard 0 may be owned by another server: {current}") from None
         return True
 
@@ -138,7 +142,9 @@ class ShardOwner:
         pause_s = RETRY_PAUSE_S
         while True:
             try:
-                await self._run_blocking(self._engine.commit, checks, puts, deletes)
+                # Once begun it is waited for, also when the server is being stopped (I3).
+                with trio.CancelScope(shield=True):
+                    await self._run_blocking(self._engine.commit, checks, puts, deletes)
                 return
             except Retry as error:
                 log.info("the engine asks to try again: %s", error)

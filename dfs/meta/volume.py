@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
+import trio
 
 from dfs.core.namespace import keys
 from dfs.core.namespace.entries import root_records
@@ -19,8 +21,9 @@ from dfs.core.namespace.records import (
     decode_record,
     encode_record,
 )
-from dfs.engine.api import Conflict, EngineDamaged
+from dfs.engine.api import Conflict, EngineDamaged, Retry, Unknown
 from dfs.limits import SCAN_RECORDS_MAX
+from dfs.meta.shards import RETRY_PAUSE_S
 from dfs.types import ClusterId, InodeId, MapEpoch, SessionId, VolumeSettings
 
 if TYPE_CHECKING:
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     from dfs.config import MetaConfig
     from dfs.engine.api import Engine, Row
     from dfs.environment import Environment
+
+log = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=Record)
 
@@ -56,16 +61,18 @@ async def make_volume(config: MetaConfig, environment: Environment, engine: Engi
     Raises NoSpace; FormatTooNew if a newer dfs made it, before anything is touched.
     """
     key = keys.VOLUME_KEY
-    value = (await environment.run_blocking(engine.get, [key]))[0]
-    if value is not None:
-        assert _decoded((key, value), Config).block_bytes > 0
-        return
-    puts = {k: encode_record(r) for k, r in _first_records(config, environment).items()}
-    try:
-        await environment.run_blocking(engine.commit, {key: None}, puts)
-    except Conflict:
-        # Another server was faster: its settings count.
-        assert (await environment.run_blocking(engine.get, [key]))[0] is not None
+    while True:
+        value = (await environment.run_blocking(engine.get, [key]))[0]
+        if value is not None:
+            assert _decoded((key, value), Config).block_bytes > 0
+            return
+        puts = {k: encode_record(r) for k, r in _first_records(config, environment).items()}
+        try:
+            await environment.run_blocking(engine.commit, {key: None}, puts)
+        except (Conflict, Retry, Unknown) as error:
+            # Whoever made it, this server or another: what is there now counts.
+            log.info("making the volume: %s", error)
+            await trio.sleep(RETRY_PAUSE_S)
 
 
 def _first_records(config: MetaConfig, environment: Environment) -> dict[bytes, Record]:

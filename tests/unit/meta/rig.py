@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
+import trio.testing
 
 from dfs.config import MetaConfig
 from dfs.core.messages import (
@@ -27,14 +28,15 @@ from dfs.core.messages import (
 )
 from dfs.core.namespace.invariants import RecordChecker
 from dfs.core.namespace.ops import CommitData, Create, Mkdir, Piece, Unlink
-from dfs.engine.memory_engine import MemoryEngine
+from dfs.engine.api import EngineDamaged
 from dfs.environment import Environment
+from dfs.errors import DfsError
 from dfs.limits import BLOCK_ID_BYTES
 from dfs.meta.server import MetaServer, start_meta_server
 from dfs.types import ROOT, BlockId, Credentials, InodeId, OpNumber, SessionId
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from dfs.core.messages import MetaRequest
     from dfs.core.namespace.ops import ClientOp
@@ -63,8 +65,8 @@ class Threads:
         self.delay_s: Callable[[], float] | None = None
         self.commit_count = 0
         self.read_count = 0
-        self.commit_errors: list[BaseException] = []
-        """Raised by the next commits instead of writing."""
+        self.commit_errors: list[BaseException | None] = []
+        """Raised by the next commits instead of writing; None lets one pass."""
         self.late_errors: list[BaseException] = []
         """Raised by the next commits after writing."""
 
@@ -75,14 +77,22 @@ class Threads:
     def release_commits(self) -> None:
         self.is_open.set()
 
+    def crash(self, *, is_written: bool) -> None:
+        """The server's process ends in the next commit, or in the one held back: before or after
+        it is on disk."""
+        error = EngineDamaged("the process was killed")
+        (self.late_errors if is_written else self.commit_errors).append(error)
+        self.is_open.set()
+
     async def __call__(self, function: Callable[..., T], /, *args: Any) -> T:
         is_commit = getattr(function, "__name__", "") == "commit"
         await self._pause()
         if is_commit:
             await self.is_open.wait()
             self.commit_count += 1
-            if self.commit_errors:
-                raise self.commit_errors.pop(0)
+            error = self.commit_errors.pop(0) if self.commit_errors else None
+            if error is not None:
+                raise error
         else:
             self.read_count += 1
         result = function(*args)
@@ -119,6 +129,41 @@ async def running(
         await nursery.start(lambda task_status: server.run(None, task_status=task_status))
         yield server
         nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def doomed(engine: Engine, threads: Threads) -> AsyncIterator[MetaServer]:
+    """As `running`, for a server that `threads.crash` ends: the block is cancelled then."""
+    is_crashed = False
+    try:
+        async with running(engine, threads) as server:
+            yield server
+            await trio.sleep_forever()
+    except* EngineDamaged:
+        is_crashed = True
+    assert is_crashed
+
+
+class Background:
+    """A call that runs beside the test: `result` or `error` is set once it ended."""
+
+    def __init__(self, nursery: trio.Nursery, call: Callable[[], Awaitable[Any]]) -> None:
+        self.result: Any = None
+        self.error: DfsError | None = None
+        self.is_over = False
+        nursery.start_soon(self._run, call)
+
+    async def _run(self, call: Callable[[], Awaitable[Any]]) -> None:
+        try:
+            self.result = await call()
+        except DfsError as error:
+            self.error = error
+        self.is_over = True
+
+
+async def settle() -> None:
+    """Everything that can go on without the test has gone on."""
+    await trio.testing.wait_all_tasks_blocked()
 
 
 @dataclass
@@ -255,7 +300,3 @@ def assert_sound(engine: Engine, held: set[InodeId] | None = None) -> None:
         checker.add(key, value)
     found = [finding for finding in checker.finish(held or set()) if finding.is_error]
     assert not found, found
-
-
-def memory_engine() -> MemoryEngine:
-    return MemoryEngine()
