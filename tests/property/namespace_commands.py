@@ -13,12 +13,11 @@ import hashlib
 import os
 import stat
 import struct
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from dfs.core.namespace import access
-from dfs.core.namespace.directories import find, read_directory, walk_to
 from dfs.core.namespace.keys import xattr_key
 from dfs.core.namespace.ops import (
     RENAME_EXCHANGE,
@@ -42,135 +41,18 @@ from dfs.core.namespace.records import Xattr
 from dfs.core.namespace.xattrs import CAPABILITY, get_xattr, list_xattrs
 from dfs.errors import FsError
 from dfs.limits import INLINE_BYTES_MAX, XATTR_NAME_BYTES_MAX
-from dfs.types import ROOT, BlockId, Credentials, InodeId
+from dfs.types import BlockId
 from tests.property import local_directory as linux
-from tests.property.local_directory import LocalDirectory, Spot
-from tests.unit.core.namespace.volume import Volume
+from tests.property.namespace_model import At, Command, Model, Pick, Skip, spot_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from dfs.core.namespace.directories import Place
     from dfs.core.namespace.records import Inode
+    from tests.property.local_directory import LocalDirectory
 
 BLOCK_BYTES = 8192
 A_CAPABILITY = struct.pack("<IIIII", 0x02000000, 1, 0, 0, 0)
 """A value that the kernel takes for security.capability (capabilities(7))."""
 PROTECTED_HARDLINKS = Path("/proc/sys/fs/protected_hardlinks")
-
-
-class Skip(Exception):
-    """This command says nothing here."""
-
-
-class Model:
-    """The volume, and what is held open in it."""
-
-    def __init__(self, mode: int) -> None:
-        self.volume = Volume()
-        self.volume.do(SetAttr, ino=ROOT, mode=mode)
-        self.directories: dict[int, InodeId] = {}
-        self.files: dict[int, InodeId] = {}
-        self.blocks: dict[BlockId, bytes] = {}
-
-    def held(self) -> frozenset[InodeId]:
-        return frozenset(self.directories.values()) | frozenset(self.files.values())
-
-    def reclaim(self) -> None:
-        """Takes apart every orphan that nothing holds, as the metadata server does."""
-        for key in [k for k in self.volume.records if k[2:3] == b"O"]:
-            ino = InodeId(int.from_bytes(key[3:], "big"))
-            if ino not in self.held():
-                self.volume.reclaim(ino)
-
-    def below(self, top: InodeId) -> Iterator[tuple[tuple[bytes, ...], Inode]]:
-        """Every path below a directory, in order, with what is there."""
-        for name, inode in read_directory(self.volume, top, b"", 1000):
-            yield (name,), inode
-            if inode.is_directory:
-                for path, deeper in self.below(inode.ino):
-                    yield (name, *path), deeper
-
-    def place(self, at: At | Pick, who: Credentials) -> Place:
-        """Walks the path as the user, to its last name."""
-        assert isinstance(at, At)
-        ino = ROOT if at.base is None else self.directories[at.base]
-        for name in at.names[:-1]:
-            directory = walk_to(self.volume, ino, who)
-            inode = find(self.volume, directory, name).inode
-            if inode is None:
-                raise FsError(errno.ENOENT)
-            if inode.is_symlink:
-                raise Skip
-            ino = inode.ino
-        return find(self.volume, walk_to(self.volume, ino, who), at.names[-1])
-
-    def parent(self, at: At | Pick, who: Credentials) -> InodeId:
-        """The directory of the last name. What is wrong with that name is left to the op to say."""
-        assert isinstance(at, At)
-        plain = At(at.base, (*at.names[:-1], b"plain"))
-        try:
-            return self.place(plain, who).directory.ino
-        except FsError:
-            if len(at.names) == 1:
-                # The base itself refuses, and so will the op.
-                return ROOT if at.base is None else self.directories[at.base]
-            raise
-
-    def target(self, at: At | Pick, who: Credentials) -> Inode:
-        inode = self.place(at, who).inode
-        if inode is None:
-            raise FsError(errno.ENOENT)
-        return inode
-
-
-@dataclass(frozen=True)
-class At:
-    """A path: from the top, or from a directory that is held open."""
-
-    base: int | None
-    names: tuple[bytes, ...]
-
-
-@dataclass(frozen=True)
-class Pick:
-    """A path to be chosen among what is there when its command runs, so that most commands hit
-    something."""
-
-    number: int
-    name: bytes | None = None
-    """A name in an existing directory, whether it is there or not. None: an existing object."""
-    slot: int | None = None
-    """Start from this held directory if there is one, though it may have been removed."""
-    wants: int = 0
-    """Prefer objects of this type (S_IFMT)."""
-
-    def resolve(self, model: Model) -> At:
-        base = self.slot if self.slot in model.directories else None
-        top = ROOT if base is None else model.directories[base]
-        found = list(model.below(top))
-        if self.name is not None:
-            directories = [(), *(path for path, inode in found if inode.is_directory)]
-            return At(base, (*directories[self.number % len(directories)], self.name))
-        wanted = [p for p, inode in found if self.wants in (0, stat.S_IFMT(inode.mode))]
-        paths = wanted or [path for path, _ in found] or [(b"a",)]
-        return At(base, paths[self.number % len(paths)])
-
-
-@dataclass(frozen=True)
-class Command:
-    who: Credentials
-
-    def resolved(self, model: Model) -> Self:
-        """The command with every Pick settled."""
-        picks = {k: v.resolve(model) for k, v in vars(self).items() if isinstance(v, Pick)}
-        return replace(self, **picks)
-
-    def model(self, model: Model) -> object:
-        raise NotImplementedError
-
-    def local(self, local: LocalDirectory) -> object:
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -190,7 +72,7 @@ class MakeNode(Command):
         model.volume.do(Create, self.who, parent=parent, name=name, mode=self.mode, rdev=rdev)
 
     def local(self, local: LocalDirectory) -> None:
-        spot = _spot(self.at, local)
+        spot = spot_of(self.at, local)
         os.mknod(spot.path, self.mode, self.rdev, dir_fd=spot.directory_fd)
 
 
@@ -215,7 +97,7 @@ class OpenOrCreate(Command):
             access.require(result.inode, self.who, access.READ | access.WRITE)
 
     def local(self, local: LocalDirectory) -> None:
-        spot = _spot(self.at, local)
+        spot = spot_of(self.at, local)
         flags = os.O_CREAT | os.O_RDWR | os.O_NONBLOCK
         os.close(os.open(spot.path, flags, self.mode, dir_fd=spot.directory_fd))
 
@@ -230,7 +112,7 @@ class MakeDirectory(Command):
         model.volume.do(Mkdir, self.who, parent=parent, name=self.at.names[-1], mode=self.mode)
 
     def local(self, local: LocalDirectory) -> None:
-        spot = _spot(self.at, local)
+        spot = spot_of(self.at, local)
         os.mkdir(spot.path, self.mode, dir_fd=spot.directory_fd)
 
 
@@ -247,7 +129,7 @@ class MakeSymlink(Command):
         model.volume.do(Symlink, self.who, parent=parent, name=name, target=self.target)
 
     def local(self, local: LocalDirectory) -> None:
-        spot = _spot(self.at, local)
+        spot = spot_of(self.at, local)
         os.symlink(self.target, spot.path, dir_fd=spot.directory_fd)
 
 
@@ -275,7 +157,7 @@ class MakeLink(Command):
         return not (inode.is_file and is_open and not is_setid)
 
     def local(self, local: LocalDirectory) -> None:
-        source, at = _spot(self.source, local), _spot(self.at, local)
+        source, at = spot_of(self.source, local), spot_of(self.at, local)
         fds = {"src_dir_fd": source.directory_fd, "dst_dir_fd": at.directory_fd}
         os.link(source.path, at.path, follow_symlinks=False, **fds)
 
@@ -291,7 +173,7 @@ class RemoveName(Command):
         model.volume.do(kind, self.who, parent=parent, name=self.at.names[-1])
 
     def local(self, local: LocalDirectory) -> None:
-        spot = _spot(self.at, local)
+        spot = spot_of(self.at, local)
         remove = os.rmdir if self.is_directory else os.unlink
         remove(spot.path, dir_fd=spot.directory_fd)
 
@@ -318,7 +200,7 @@ class Move(Command):
         )
 
     def local(self, local: LocalDirectory) -> None:
-        linux.renameat2(_spot(self.source, local), _spot(self.at, local), self.flags)
+        linux.renameat2(spot_of(self.source, local), spot_of(self.at, local), self.flags)
 
 
 @dataclass(frozen=True)
@@ -333,7 +215,7 @@ class ChangeMode(Command):
         model.volume.do(SetAttr, self.who, ino=inode.ino, mode=self.mode)
 
     def local(self, local: LocalDirectory) -> None:
-        spot = _spot(self.at, local)
+        spot = spot_of(self.at, local)
         os.chmod(spot.path, self.mode, dir_fd=spot.directory_fd)
 
 
@@ -350,7 +232,7 @@ class ChangeOwner(Command):
         model.volume.do(SetAttr, self.who, ino=inode.ino, uid=self.uid, gid=self.gid)
 
     def local(self, local: LocalDirectory) -> None:
-        spot = _spot(self.at, local)
+        spot = spot_of(self.at, local)
         uid = -1 if self.uid is None else self.uid
         gid = -1 if self.gid is None else self.gid
         os.chown(spot.path, uid, gid, dir_fd=spot.directory_fd, follow_symlinks=False)
@@ -383,7 +265,7 @@ class SetTimes(Command):
         )
 
     def local(self, local: LocalDirectory) -> None:
-        linux.utimensat(_spot(self.at, local), self.atime_ns, self.mtime_ns)
+        linux.utimensat(spot_of(self.at, local), self.atime_ns, self.mtime_ns)
 
 
 @dataclass(frozen=True)
@@ -398,14 +280,8 @@ class Truncate(Command):
         model.volume.do(SetAttr, self.who, ino=inode.ino, size=self.size)
 
     def local(self, local: LocalDirectory) -> None:
-        spot = _spot(self.at, local)
+        spot = spot_of(self.at, local)
         os.truncate(linux.xattr_path(spot), self.size)
-
-
-def _spot(at: At | Pick, local: LocalDirectory) -> Spot:
-    assert isinstance(at, At)
-    fd = local.root_fd if at.base is None else local.directories[at.base]
-    return Spot(fd, b"/".join(at.names))
 
 
 def _check_xattr_call(name: bytes, flags: int = 0) -> None:
@@ -438,7 +314,7 @@ class PutXattr(Command):
         model.volume.do(SetXattr, self.who, ino=inode.ino, **fields)
 
     def local(self, local: LocalDirectory) -> None:
-        path = linux.xattr_path(_spot(self.at, local))
+        path = linux.xattr_path(spot_of(self.at, local))
         os.setxattr(path, self.name, self.value, self.flags, follow_symlinks=False)
 
 
@@ -453,7 +329,7 @@ class DropXattr(Command):
         model.volume.do(RemoveXattr, self.who, ino=inode.ino, name=self.name)
 
     def local(self, local: LocalDirectory) -> None:
-        path = linux.xattr_path(_spot(self.at, local))
+        path = linux.xattr_path(spot_of(self.at, local))
         os.removexattr(path, self.name, follow_symlinks=False)
 
 
@@ -469,7 +345,7 @@ class ReadXattrs(Command):
         return names, get_xattr(model.volume, inode.ino, self.name, self.who)
 
     def local(self, local: LocalDirectory) -> object:
-        path = linux.xattr_path(_spot(self.at, local))
+        path = linux.xattr_path(spot_of(self.at, local))
         names = sorted(os.fsencode(n) for n in os.listxattr(path, follow_symlinks=False))
         return names, os.getxattr(path, self.name, follow_symlinks=False)
 
@@ -486,7 +362,7 @@ class HoldDirectory(Command):
         model.directories[self.slot] = inode.ino
 
     def local(self, local: LocalDirectory) -> None:
-        spot = _spot(self.at, local)
+        spot = spot_of(self.at, local)
         flags = os.O_PATH | os.O_DIRECTORY
         fd = os.open(spot.path, flags, dir_fd=spot.directory_fd)
         old = local.directories.pop(self.slot, None)
@@ -508,7 +384,7 @@ class HoldFile(Command):
         model.files[self.slot] = inode.ino
 
     def local(self, local: LocalDirectory) -> None:
-        spot = _spot(self.at, local)
+        spot = spot_of(self.at, local)
         fd = os.open(spot.path, os.O_RDWR, dir_fd=spot.directory_fd)
         old = local.files.pop(self.slot, None)
         local.files[self.slot] = fd

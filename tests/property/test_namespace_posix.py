@@ -30,7 +30,7 @@ from tests.property.local_directory import (
     look,
     look_at_open,
 )
-from tests.property.namespace_commands import At, Command, Model, Pick, Skip
+from tests.property.namespace_model import At, Command, Model, Pick, Skip
 from tests.unit.core.namespace.volume import ALICE, BOB, ROOT_USER, START_NS
 
 if TYPE_CHECKING:

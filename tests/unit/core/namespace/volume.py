@@ -18,7 +18,7 @@ from dfs.core.namespace.entries import root_records
 from dfs.core.namespace.extents import extents_touching
 from dfs.core.namespace.inodes import get_inode
 from dfs.core.namespace.invariants import RecordChecker
-from dfs.core.namespace.keys import BLOCK, COUNTERS_KEY, block_id_of, table_of
+from dfs.core.namespace.keys import BLOCK, COUNTERS_KEY, block_id_of, block_key, table_of
 from dfs.core.namespace.ops import (
     AnyOp,
     CommitData,
@@ -206,7 +206,7 @@ class Volume(Records):
         return extents_touching(self, ino, 0, FILE_BYTES_MAX, 1 << 30)
 
     def ref(self, block_id: BlockId) -> BlockRef | None:
-        return self.get(garbage.block_key(block_id), BlockRef)
+        return self.get(block_key(block_id), BlockRef)
 
     def read(self, ino: InodeId, blocks: dict[BlockId, bytes]) -> bytes:
         """The file's bytes, its extents laid over zeros."""
