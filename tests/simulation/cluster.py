@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import trio
-from dfs.meta.server import run_meta_server
 
 from dfs.chunk.server import run_chunk_server
 from dfs.client.client import open_client
 from dfs.config import ChunkConfig, ClientConfig, MetaConfig
 from dfs.core.messages import GetStatus, MetaReply, StatusReply
 from dfs.errors import DfsError
+from dfs.meta.server import run_meta_server
 from dfs.rpc.client import RpcClient
 from dfs.types import ServerState
 from tests.simulation.disk import SimDisk
@@ -110,6 +110,7 @@ class Cluster:
             block_bytes=BLOCK_BYTES,
             copies=self.scenario.copies,
             min_copies=self.scenario.min_copies,
+            garbage_grace_s=self.scenario.garbage_grace_s,
         )
         engine = SimEngine(self.meta.storage, process)
         await run_meta_server(config, process.environment, engine=engine)

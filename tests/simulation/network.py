@@ -44,9 +44,9 @@ ACCEPT_QUEUE_MAX = 128
 class _Pipe:
     """One direction of a connection."""
 
-    def __init__(self, network: SimNetwork, source: Process, target_host: str) -> None:
+    def __init__(self, network: SimNetwork, source: Process, target: Process) -> None:
         self.source = source
-        self.target_host = target_host
+        self.target = target
         self.tap = PacketTap()
         self.bytes_on_way = 0
         self._network = network
@@ -64,7 +64,8 @@ class _Pipe:
     @property
     def is_drained(self) -> bool:
         """Nothing that was sent can still arrive."""
-        return not self._chunks or self.is_void or self.is_unread
+        is_read = self.target.is_alive and not self.is_unread
+        return not self._chunks or self.is_void or not is_read
 
     def wake(self) -> None:
         self._changed.set()
@@ -127,12 +128,12 @@ class _Pipe:
     @property
     def next_arrival_s(self) -> float:
         """When to look again if nothing changes before."""
-        is_cut = self._network.is_cut(self.source.host, self.target_host)
+        is_cut = self._network.is_cut(self.source.host, self.target.host)
         return math.inf if is_cut or not self._chunks else self._chunks[0][0]
 
     def take(self, max_bytes: int) -> bytes | None:
         """Bytes that have arrived; b"" at the end of the stream; None if there is nothing yet."""
-        if self._network.is_cut(self.source.host, self.target_host):
+        if self._network.is_cut(self.source.host, self.target.host):
             return None
         if self._chunks:
             has_arrived = self._chunks[0][0] <= trio.current_time()
@@ -158,8 +159,8 @@ class Connection:
         self.number = number
         self.client = client
         self.server = server
-        self.to_server = _Pipe(network, client, server.host)
-        self.to_client = _Pipe(network, server, client.host)
+        self.to_server = _Pipe(network, client, server)
+        self.to_client = _Pipe(network, server, client)
 
     @property
     def pipes(self) -> tuple[_Pipe, _Pipe]:
@@ -230,6 +231,7 @@ class SimStream(trio.abc.Stream):
             data = self._in.take(max_bytes)
             if data is not None:
                 return data
+            self._network.awaited[self._in] = None
             with trio.move_on_at(self._in.next_arrival_s):
                 await self._in.wait()
 
@@ -302,6 +304,8 @@ class SimNetwork:
         self._cuts: dict[tuple[str, str], None] = {}
         self._dark_hosts: dict[str, None] = {}
         self._healed = trio.Event()
+        self.awaited: dict[_Pipe, None] = {}
+        """Pipes that somebody waits at, or has waited since the last heal."""
         self._last_words: list[_Pipe] = []
         """What dead processes sent before they died."""
         self.observers: list[Callable[[Connection, Process, SeenPacket], None]] = []
@@ -412,9 +416,9 @@ class SimNetwork:
         self._trace.note("heals", who="network")
         self._healed.set()
         self._healed = trio.Event()
-        for connection in self._connections.values():
-            for pipe in connection.pipes:
-                pipe.wake()
+        awaited, self.awaited = self.awaited, {}
+        for pipe in awaited:
+            pipe.wake()
 
     def is_cut(self, source: str, target: str) -> bool:
         return (source, target) in self._cuts
@@ -432,6 +436,8 @@ class SimNetwork:
         for connection in list(self._connections.values()):
             if process in (connection.client, connection.server):
                 self._drop(connection, process, is_silent=is_silent)
+        for pipe in self._last_words:
+            pipe.wake()
 
     def _drop(self, connection: Connection, process: Process, *, is_silent: bool) -> None:
         for pipe in connection.pipes:

@@ -22,6 +22,10 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     segment_bytes: int = 1 * MIB
     clients: int = 2
     writers_per_client: int = 2
+    shared_share: float = 0.15
+    """Share of writes whose bytes are one of a few that everybody writes."""
+    garbage_grace_s: float = 10.0
+    """How long the metadata server lets garbage rest."""
     pause_s: float = 0.05
     """Mean time that a writer thinks between two steps."""
     process_fault_every_s: float = 0.0
@@ -52,6 +56,22 @@ SCENARIOS = {
         ),
         Scenario(name="network", network_fault_every_s=0.7),
         Scenario(name="everything", process_fault_every_s=3.0, network_fault_every_s=2.0),
+        Scenario(
+            name="storm",
+            clients=3,
+            writers_per_client=1,
+            process_fault_every_s=0.5,
+            network_fault_every_s=0.3,
+        ),
+        Scenario(
+            name="garbage",
+            duration_s=40.0,
+            shared_share=0.8,
+            garbage_grace_s=0.0,
+            pause_s=0.15,
+            process_fault_every_s=8.0,
+            network_fault_every_s=4.0,
+        ),
     )
 }
 DEFAULT = "everything"

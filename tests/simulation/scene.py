@@ -76,7 +76,7 @@ def _add_clients(cluster: Cluster) -> list[Writer]:
     scenario = cluster.scenario
     for number in range(scenario.clients):
         own = [
-            Writer(cluster.world, f"w{number}{letter}", scenario.pause_s)
+            Writer(cluster.world, f"w{number}{letter}", scenario)
             for letter in "abcdefgh"[: scenario.writers_per_client]
         ]
         writers += own

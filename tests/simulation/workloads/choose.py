@@ -38,8 +38,9 @@ FILE_BYTES_MAX = 400_000
 class StepChooser:
     """Chooses from a random source of its own."""
 
-    def __init__(self, source: random.Random) -> None:
+    def __init__(self, source: random.Random, shared_share: float) -> None:
         self._random = source
+        self._shared_share = shared_share
 
     def action(self) -> str:
         return self._random.choices(
@@ -117,7 +118,7 @@ class StepChooser:
 
     def _data(self) -> bytes:
         kind = self._random.random()
-        if kind < 0.15:
+        if self._random.random() < self._shared_share:
             return self._random.choice(SHARED_BLOBS)
         length = int(2 ** self._random.uniform(0, 17))
         if kind < 0.5:

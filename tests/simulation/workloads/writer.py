@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from dfs.client.client import Client
     from dfs.client.handles import FileHandle
     from dfs.core.namespace.records import Inode
+    from tests.simulation.scenarios import Scenario
     from tests.simulation.workloads.steps import Path, Step
     from tests.simulation.world import World
 
@@ -63,7 +64,7 @@ OPEN_FILES_MAX = 6
 class Writer:
     """A writer and its model. Outlives the clients that it works through."""
 
-    def __init__(self, world: World, name: str, pause_s: float) -> None:
+    def __init__(self, world: World, name: str, scenario: Scenario) -> None:
         self.name = name
         self.quiet = trio.Lock()
         """Held during a step: whoever holds it finds the directory as the model says."""
@@ -73,9 +74,9 @@ class Writer:
         self._after: Tree | None = None
         """The tree if the step under way has happened."""
         self._world = world
-        self._pause_s = pause_s
+        self._pause_s = scenario.pause_s
         self._random = random.Random(f"{world.seed}/{name}")
-        self._chooser = StepChooser(self._random)
+        self._chooser = StepChooser(self._random, scenario.shared_share)
         self._handles: dict[int, FileHandle] = {}
         self._orphans: dict[int, Node] = {}
         """Files without a name that are still open, by inode number."""
