@@ -148,12 +148,14 @@ class MetaSession:
         link = self._link
         if link is None:
             return
-        try:
-            _expect(await self.call(link, CloseSession(session_id=link.session_id)), Done, link)
-        except DfsError as error:
-            logger.info("the session was left without a word: %s", error)
+        # Nothing else may go out: it would find the session gone.
         self._link = None
         self._linked = trio.Event()
+        try:
+            reply, _ = await link.rpc.call(CloseSession(session_id=link.session_id))
+            _expect(reply, Done, link)
+        except DfsError as error:
+            logger.info("the session was left without a word: %s", error)
 
     async def _keep_linked(self) -> None:
         while True:
