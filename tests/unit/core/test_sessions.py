@@ -170,7 +170,7 @@ def test_nobody_is_blamed_for_a_pause_of_the_server_itself() -> None:
     lives.begin(ONE, 0.0)
     assert lives.tick(1.0) == []
     assert lives.tick(101.0) == []
-    assert [second for second in range(102, 140) if lives.tick(float(second))][0] == 130
+    assert next(second for second in range(102, 140) if lives.tick(float(second))) == 130
 
 
 def test_after_a_restart_everyone_known_is_waited_for() -> None:
