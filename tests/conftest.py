@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import signal
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -62,3 +63,12 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     clock: Any = pyfuncitem.funcargs.get("autojump_clock")
     trio.run(partial(pyfuncitem.obj, **arguments), clock=clock)
     return True
+
+
+def pytest_configure() -> None:
+    """A terminated run (`timeout`, CI) still tears down: mounts and processes must not outlive it."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
