@@ -66,7 +66,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 
 def pytest_configure() -> None:
-    """A terminated run (`timeout`, CI) still tears down: mounts and processes must not outlive it."""
+    """A terminated run (`timeout`, CI) tears down too: no mount or process outlives it."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
