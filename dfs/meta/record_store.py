@@ -14,7 +14,7 @@ import errno
 import logging
 from bisect import bisect_right, insort
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar, cast
 
 import msgspec
 import trio
@@ -55,13 +55,13 @@ SLACK_RECORDS: Final = 32
 COST_BYTES: Final = 512
 
 
-class _Mark(Record, frozen=True, array_like=True):
+class _Mark:
     """Stands in the cache where there is no record to keep."""
 
 
-ABSENT: Final = _Mark()
+ABSENT: Final = cast("Record", _Mark())
 """The key has no record."""
-DAMAGED: Final = _Mark()
+DAMAGED: Final = cast("Record", _Mark())
 """The key's value is no record: whoever needs it is told so (EIO), the server lives on."""
 
 

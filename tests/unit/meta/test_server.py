@@ -430,7 +430,7 @@ async def test_an_engine_that_breaks_ends_the_server_and_tells_clients_to_come_b
             mount = await Mount.arrive(server)
             engine.storage.power_cut()
             with pytest.raises(Disconnected, match="stops"):
-                await mount.getattr(77)
+                await mount.getattr(999_999)
             await trio.sleep_forever()
     except* EngineDamaged as group:
         caught = list(group.exceptions)
