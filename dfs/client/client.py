@@ -145,7 +145,7 @@ class Client(NamespaceCalls):
         )
         result = await self.meta.ops.submit(op, has_hold=True)
         assert result.inode is not None
-        if result.is_new:
+        if result.is_new and self._files.is_unused(result.inode.ino):
             file = self._files.adopt(result.inode)
             return FileHandle(file, flags, credentials), file.attributes
         handle = await self.open(result.inode.ino, flags, credentials)

@@ -98,6 +98,10 @@ class OpStream:
     def is_release_due(self, ino: InodeId) -> bool:
         return ino in self._pending_releases
 
+    def is_released(self, ino: InodeId) -> bool:
+        """A release of it waits or is under way."""
+        return ino in self._pending_releases or ino in self._releases_under_way
+
     async def hold_again(self, ino: InodeId) -> bool:
         """Take back a release that was not sent; one under way is waited for. True: the inode is
         still held, and no Open is needed."""

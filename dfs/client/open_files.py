@@ -201,9 +201,14 @@ class OpenFiles:
             end = reply.extents[-1].end if reply.extents else 0
         file.note_extents(reply.inode, 0, end, reply.extents)
 
+    def is_unused(self, ino: InodeId) -> bool:
+        """Nobody here has it open, or is letting it go. A file that we have just created may be
+        opened through its name before we hear that it is there."""
+        return ino not in self._files and not self.session.ops.is_released(ino)
+
     def adopt(self, record: Inode) -> OpenFile:
         """The file that this client has just created and holds. `let_go` must follow."""
-        assert record.ino not in self._files
+        assert self.is_unused(record.ino)
         file = OpenFile(record.ino, self.block_bytes)
         self._files[record.ino] = file
         file.user_count = 1

@@ -22,6 +22,9 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     segment_bytes: int = 1 * MIB
     clients: int = 2
     writers_per_client: int = 2
+    """Each in a directory of its own."""
+    slot_writers_per_client: int = 0
+    """All in one file, each in ranges of its own."""
     shared_share: float = 0.15
     """Share of writes whose bytes are one of a few that everybody writes."""
     garbage_grace_s: float = 10.0
@@ -56,6 +59,14 @@ SCENARIOS = {
         ),
         Scenario(name="network", network_fault_every_s=0.7),
         Scenario(name="everything", process_fault_every_s=3.0, network_fault_every_s=2.0),
+        Scenario(
+            name="slots",
+            writers_per_client=0,
+            slot_writers_per_client=2,
+            clients=3,
+            process_fault_every_s=4.0,
+            network_fault_every_s=4.0,
+        ),
         Scenario(
             name="storm",
             clients=3,

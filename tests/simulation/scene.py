@@ -25,6 +25,7 @@ from tests.simulation.checkers.records import check_records
 from tests.simulation.cluster import META_ADDRESS, Cluster, with_client
 from tests.simulation.faults.network import break_links
 from tests.simulation.faults.processes import kill_processes, power_cut_all
+from tests.simulation.workloads.slot_writer import SlotWriter
 from tests.simulation.workloads.writer import Writer
 from tests.simulation.world import Violation
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 LOOK_EVERY_S = 5.0
+Worker = Writer | SlotWriter
 STOP_PATIENCE_S = 180.0
 SESSIONS_OVER_S = 100.0
 """After this long without clients every session has expired and all garbage is collected."""
@@ -71,26 +73,32 @@ def _watch(cluster: Cluster) -> None:
     world.network.observers.append(exactly_once.see_packet)
 
 
-def _add_clients(cluster: Cluster) -> list[Writer]:
-    writers: list[Writer] = []
+def _add_clients(cluster: Cluster) -> list[Worker]:
+    writers: list[Worker] = []
     scenario = cluster.scenario
     for number in range(scenario.clients):
-        own = [
+        own: list[Worker] = [
             Writer(cluster.world, f"w{number}{letter}", scenario)
             for letter in "abcdefgh"[: scenario.writers_per_client]
+        ]
+        first = number * scenario.slot_writers_per_client
+        stride = scenario.clients * scenario.slot_writers_per_client
+        own += [
+            SlotWriter(cluster.world, first + each, stride, scenario)
+            for each in range(scenario.slot_writers_per_client)
         ]
         writers += own
         cluster.add_client(f"client-{number}", partial(_work, writers=own))
     return writers
 
 
-async def _work(client: Client, writers: Sequence[Writer]) -> None:
+async def _work(client: Client, writers: Sequence[Worker]) -> None:
     async with trio.open_nursery() as nursery:
         for writer in writers:
             nursery.start_soon(writer.run, client)
 
 
-async def _load(cluster: Cluster, writers: Sequence[Writer]) -> None:
+async def _load(cluster: Cluster, writers: Sequence[Worker]) -> None:
     """Faults for the length of the scenario, and now and then a look from the outside."""
     for machine in cluster.clients:
         machine.start()
@@ -103,15 +111,17 @@ async def _load(cluster: Cluster, writers: Sequence[Writer]) -> None:
             nursery.start_soon(_look_around, cluster, writers)
 
 
-async def _look_around(cluster: Cluster, writers: Sequence[Writer]) -> None:
+async def _look_around(cluster: Cluster, writers: Sequence[Worker]) -> None:
     """Look at one writer's directory from outside, again and again."""
     chooser = random.Random(f"{cluster.world.seed}/looks")
     while True:
         await trio.sleep(chooser.expovariate(1 / LOOK_EVERY_S))
-        await cluster.observe(partial(_look, writers=[chooser.choice(writers)]))
+        directories = [writer for writer in writers if isinstance(writer, Writer)]
+        if directories:
+            await cluster.observe(partial(_look, writers=[chooser.choice(directories)]))
 
 
-async def _mend(cluster: Cluster, writers: list[Writer]) -> None:
+async def _mend(cluster: Cluster, writers: list[Worker]) -> None:
     """Everything runs again; writers end what they do, and their clients with them."""
     cluster.world.trace.note("faults are over", who="world")
     for machine in cluster.servers:
@@ -129,7 +139,7 @@ async def _mend(cluster: Cluster, writers: list[Writer]) -> None:
     await cluster.wait_ready()
 
 
-async def _look(process: Process, writers: Sequence[Writer]) -> None:
+async def _look(process: Process, writers: Sequence[Worker]) -> None:
     async def look(client: Client) -> None:
         for writer in writers:
             await writer.check_seen_by(client)

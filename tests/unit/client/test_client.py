@@ -221,6 +221,28 @@ async def test_concurrent_appends_of_one_client_never_overlap(
         assert sorted(records) == [b"%02d" % number * 500 for number in range(20)]
 
 
+async def test_tasks_of_one_client_create_one_name_at_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Whoever comes second opens the file, perhaps before the first hears that it is there."""
+    async with cluster() as rig, rig.client() as client:
+        names = [b"f%d" % number for number in range(10)]
+        inos = set()
+
+        async def create(name: bytes) -> None:
+            handle, inode = await client.create(ROOT, name, 0o644, ROOT_USER, flags=os.O_RDWR)
+            inos.add(inode.ino)
+            await client.write(handle, 0, name)
+            await close(client, handle)
+
+        async with trio.open_nursery() as nursery:
+            for name in names * 3:
+                nursery.start_soon(create, name)
+        assert len(inos) == len(names)
+        for name in names:
+            assert await content(client, name) == name
+
+
 async def test_writers_and_readers_of_one_file_at_once(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
