@@ -104,3 +104,8 @@ class SpaceUsage(msgspec.Struct, frozen=True):
     """Bytes that stored blocks take, dead ones included until compaction."""
     free_bytes: int
     """What a writer may still store; the reserve is already taken off."""
+    filesystem: str = ""
+    """Names the filesystem below: servers with the same one share it. Empty: shared with nobody."""
+    filesystem_capacity_bytes: int = 0
+    """Of the whole filesystem, whatever this server's own limit; 0 when `filesystem` is empty."""
+    filesystem_free_bytes: int = 0

@@ -48,6 +48,8 @@ class DiskSpace(msgspec.Struct, frozen=True):
 
     capacity_bytes: int
     free_bytes: int
+    filesystem: str = ""
+    """Names the filesystem, so that servers that share one can be told; empty: nobody shares it."""
 
 
 class Disk(Protocol):
@@ -208,6 +210,7 @@ class SystemDisk:
         return DiskSpace(
             capacity_bytes=numbers.f_blocks * numbers.f_frsize,
             free_bytes=numbers.f_bavail * numbers.f_frsize,
+            filesystem=f"{os.uname().nodename}:{os.stat(self._root).st_dev}",
         )
 
     def lock(self, name: str) -> None:

@@ -48,10 +48,18 @@ class SpaceAccount:
         used = self._index.used_bytes
         capacity = max(0, space.capacity_bytes - self._reserve_bytes)
         free = max(0, space.free_bytes - self._reserve_bytes)
+        whole_capacity, whole_free = capacity, free
         if self._capacity_bytes is not None:
             capacity = min(capacity, self._capacity_bytes)
             free = min(free, max(0, self._capacity_bytes - used))
-        self._usage = SpaceUsage(capacity_bytes=capacity, used_bytes=used, free_bytes=free)
+        self._usage = SpaceUsage(
+            capacity_bytes=capacity,
+            used_bytes=used,
+            free_bytes=free,
+            filesystem=space.filesystem,
+            filesystem_capacity_bytes=whole_capacity if space.filesystem else 0,
+            filesystem_free_bytes=whole_free if space.filesystem else 0,
+        )
 
     def promise(self, size: int) -> bool:
         """Set `size` bytes aside for a put, if there are as many."""

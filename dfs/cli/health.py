@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from dfs.core import space
 from dfs.core.placement import GROUP_COUNT, GroupId, servers_for_group
 from dfs.types import ServerState, SpaceUsage
 
@@ -71,16 +72,11 @@ def _problems(
 
 
 def total_space(status: StatusReply) -> SpaceUsage:
-    """Sum over the servers that are not out and have reported."""
-    spaces = [
+    """Of the servers that are not out and have reported; a shared disk counts once."""
+    return space.total_space(
         one.space
         for one in status.servers
         if one.space is not None and one.server.state is not ServerState.OUT
-    ]
-    return SpaceUsage(
-        capacity_bytes=sum(space.capacity_bytes for space in spaces),
-        used_bytes=sum(space.used_bytes for space in spaces),
-        free_bytes=sum(space.free_bytes for space in spaces),
     )
 
 

@@ -6,6 +6,7 @@ next write carries all that gathered, and nobody sees the map in between.
 
 from __future__ import annotations
 
+import errno
 import logging
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +16,8 @@ from dfs.core.membership import MapChange, Membership
 from dfs.core.messages import ReportServer, ServerStatus
 from dfs.core.namespace.keys import MAP_KEY, server_key
 from dfs.core.namespace.records import MapRecord, ServerRecord
-from dfs.errors import WrongCluster
+from dfs.core.space import total_space
+from dfs.errors import FsError, WrongCluster
 from dfs.limits import SERVER_REPORT_S
 from dfs.meta.committer import SETBACKS
 from dfs.types import ServerState, SpaceUsage
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RETRY_S: Final = 1.0
+TEXT_CHARACTERS_MAX: Final = 255
+"""Of a server's id, address and zone."""
 
 
 class Cluster:
@@ -53,12 +57,13 @@ class Cluster:
         self._note(self._membership.change_at_start)
 
     def report(self, request: ReportServer) -> None:
-        """A chunk server is alive. Raises WrongCluster."""
+        """A chunk server is alive. Raises WrongCluster; FsError(EINVAL) for nonsense."""
         if request.cluster_id not in ("", self._cluster_id):
             raise WrongCluster(
                 f"chunk server {request.server_id} at {request.address} belongs to cluster "
                 f"{request.cluster_id}, this is {self._cluster_id}"
             )
+        _check(request)
         self._reports[request.server_id] = request
         record = ServerRecord(
             server_id=request.server_id,
@@ -122,16 +127,11 @@ class Cluster:
     # ------------------------------------------------------------ for others
 
     def space(self) -> SpaceUsage:
-        """Raw: the sum over the servers that are not out, as last reported."""
-        reported = [
+        """Raw: all servers that are not out, as last reported; a shared disk counts once."""
+        return total_space(
             self._reports[server.server_id].space
             for server in self.cluster_map.servers
             if server.state is not ServerState.OUT and server.server_id in self._reports
-        ]
-        return SpaceUsage(
-            capacity_bytes=sum(space.capacity_bytes for space in reported),
-            used_bytes=sum(space.used_bytes for space in reported),
-            free_bytes=sum(space.free_bytes for space in reported),
         )
 
     def status(self) -> tuple[ServerStatus, ...]:
@@ -149,3 +149,11 @@ class Cluster:
                 )
             )
         return tuple(found)
+
+
+def _check(request: ReportServer) -> None:
+    names = (request.server_id, request.address, request.zone)
+    space = request.space
+    is_sound = all(0 < len(name) <= TEXT_CHARACTERS_MAX for name in names)
+    if not is_sound or min(space.capacity_bytes, space.used_bytes, space.free_bytes) < 0:
+        raise FsError(errno.EINVAL, f"a report that makes no sense: {request!r:.200}")
