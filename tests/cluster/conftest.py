@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import signal
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
@@ -11,6 +12,7 @@ from tests.cluster.running import Cluster, can_mount, running_cluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import FrameType
 
 __all__ = ["Cluster"]
 
@@ -23,6 +25,18 @@ def _needs_mounts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(RUNTIME_VARIABLE, str(tmp_path_factory.mktemp("run")))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _terminated_is_interrupted() -> Iterator[None]:
+    """A test run that is told to end takes its clusters down first."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture(scope="module")

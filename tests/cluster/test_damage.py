@@ -1,7 +1,7 @@
 """Goal: damage on a chunk server's disk is seen, survived and repaired, never served (I2).
 
-Method: stop the cluster, damage a server's files the way disks do, start it again, read everything through
-the mount, and let fsck read every byte.
+Method: stop the cluster, damage a server's files the way disks do, start it again, read everything
+through the mount, and let fsck read every byte.
 """
 
 from __future__ import annotations

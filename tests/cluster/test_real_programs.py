@@ -73,8 +73,8 @@ def library(tmp_path: Path) -> Path:
     """The machine's own Python library, as of now: the original grows byte code as it is used."""
     source = Path(sysconfig.get_paths()["stdlib"])
     kept = tmp_path / "library"
-    installed = shutil.ignore_patterns("site-packages", "dist-packages")
-    shutil.copytree(source, kept, symlinks=True, ignore=installed)
+    left_out = shutil.ignore_patterns("site-packages", "dist-packages", "test")
+    shutil.copytree(source, kept, symlinks=True, ignore=left_out)
     return kept
 
 
