@@ -13,6 +13,7 @@ import trio
 
 from dfs.engine.api import SnapshotLost
 from dfs.errors import FsError, Overloaded
+from dfs.limits import SCAN_BYTES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +30,8 @@ _END: Final = b"\xff\xff\xff\xff"
 class _Export:
     def __init__(self, pages: Iterator[list[Row]]) -> None:
         self.pages = pages
+        self.rest: list[Row] = []
+        """Of a page that was too large for one reply."""
         self.used_s = trio.current_time()
         self.lock = trio.Lock()
 
@@ -68,11 +71,13 @@ class Exports:
         async with export.lock:
             export.used_s = trio.current_time()
             try:
-                page: list[Row] = await self._run_blocking(_next_page, export.pages)
+                if not export.rest:
+                    export.rest = await self._run_blocking(_next_page, export.pages)
             except SnapshotLost as error:
                 await self._drop(export_id)
                 raise FsError(errno.ESTALE, f"export {export_id} is over: {error}") from error
             export.used_s = trio.current_time()
+            page, export.rest = _split(export.rest)
             if not page:
                 await self._drop(export_id)
         return page
@@ -96,6 +101,16 @@ class Exports:
         export = self._exports.pop(export_id, None)
         if export is not None:
             await self._run_blocking(_close, export.pages)
+
+
+def _split(rows: list[Row]) -> tuple[list[Row], list[Row]]:
+    """What one reply takes, at least one row if there is one, and the rest."""
+    total = 0
+    for count, (key, value) in enumerate(rows):
+        total += len(key) + len(value)
+        if count and total > SCAN_BYTES_MAX:
+            return rows[:count], rows[count:]
+    return rows, []
 
 
 def _next_page(pages: Iterator[list[Row]]) -> list[Row]:

@@ -60,9 +60,12 @@ from dfs.core.namespace.view import ScanRange
 from dfs.core.namespace.xattrs import get_xattr, list_xattrs
 from dfs.errors import FsError, WrongCluster
 from dfs.limits import (
+    ENGINE_KEY_BYTES_MAX,
     EXTENTS_PER_REPLY_MAX,
     FILE_BYTES_MAX,
+    MIB,
     NAME_BYTES_MAX,
+    PACKET_HEADER_BYTES_MAX,
     READDIR_ENTRIES_MAX,
     SCAN_RECORDS_MAX,
 )
@@ -70,7 +73,7 @@ from dfs.meta.repairs import repair
 from dfs.version import version
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from dfs.core.namespace.records import Extent, Inode
     from dfs.core.namespace.view import View
@@ -84,10 +87,11 @@ if TYPE_CHECKING:
     from dfs.meta.reaper import Reaper
     from dfs.meta.record_store import RecordStore
     from dfs.meta.sessions import LinkLike, Sessions
-    from dfs.types import VolumeSettings
+    from dfs.types import InodeId, VolumeSettings
 
 GARBAGE_COUNTED_MAX: Final = 100_000
 """A status does not count further than this."""
+GET_RECORDS_BYTES_MAX: Final = PACKET_HEADER_BYTES_MAX - MIB
 
 
 class Handlers:
@@ -155,6 +159,8 @@ class Handlers:
             raise WrongCluster(
                 f"this is cluster {self._settings.cluster_id}, not {request.cluster_id}"
             )
+        for ino in request.held:
+            _check_ino(ino)
         session, record = await self._sessions.open(request, link)
         return SessionReply(
             session_id=session.session_id,
@@ -216,7 +222,7 @@ class Handlers:
         session = self._sessions.of(request.session_id, link)
         _check_ino(request.ino)
         if self._reaper.is_doomed(request.ino):
-            raise FsError(errno.ESTALE, f"inode {request.ino} is gone")
+            await self._committer.read(lambda view: _require_name(view, request.ino))
         is_first = self._holds.add(session.session_id, request.ino)
         try:
             inode, extents = await self._committer.read(lambda view: _file(view, request))
@@ -297,22 +303,37 @@ class Handlers:
         return RecordsReply(export_id=export_id, rows=tuple(rows), held=held)
 
     async def _get_records(self, request: GetRecords, link: LinkLike) -> RecordsReply:
-        if not 0 < len(request.keys) <= SCAN_RECORDS_MAX or not all(request.keys):
-            raise FsError(errno.EINVAL, f"{len(request.keys)} keys in one request")
+        _check_keys(request.keys)
         values = await self._run_blocking(self._engine.get, request.keys)
         found = zip(request.keys, values, strict=True)
         rows = tuple((key, value) for key, value in found if value is not None)
+        if sum(len(value) for _, value in rows) > GET_RECORDS_BYTES_MAX:
+            raise FsError(errno.E2BIG, "too much for one reply: ask for fewer")
         return RecordsReply(export_id=0, rows=rows)
 
     async def _repair_records(self, request: RepairRecords, link: LinkLike) -> Done:
+        _check_keys([*request.puts, *request.checks])
         await repair(request, self._store, self._committer)
         return Done()
+
+
+def _check_keys(keys: Sequence[bytes]) -> None:
+    """Refuses keys that no engine takes."""
+    is_short = all(0 < len(key) <= ENGINE_KEY_BYTES_MAX for key in keys)
+    if not is_short or not 0 < len(keys) <= SCAN_RECORDS_MAX:
+        raise FsError(errno.EINVAL, f"{len(keys)} keys in one request, or one is too long")
 
 
 def _check_ino(ino: int) -> None:
     """Refuses what cannot be an inode number; inside, that would be our bug."""
     if not 0 < ino <= INO_MAX:
         raise FsError(errno.ESTALE, f"inode {ino} cannot be")
+
+
+def _require_name(view: View, ino: InodeId) -> None:
+    """Raises FsError(ESTALE) for an orphan."""
+    if get_inode(view, ino).nlink == 0:
+        raise FsError(errno.ESTALE, f"inode {ino} is gone")
 
 
 def _file(view: View, request: Open) -> tuple[Inode, list[Extent]]:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from dfs.core.namespace.keys import COUNTERS_KEY, FENCE_KEY, INODE, VOLUME_KEY, table_of
-from dfs.core.namespace.records import Counters, Inode, Record
+from dfs.core.namespace.records import Counters, Inode, Record, decode_record
 from dfs.core.namespace.view import Missing, Together
 from dfs.errors import FsError
 from dfs.limits import ENGINE_BATCH_RECORDS_MAX
 from dfs.meta.batches import BatchFull
-from dfs.meta.tables import decode_row
+from dfs.meta.tables import record_type_of
 
 if TYPE_CHECKING:
     from dfs.core.messages import RepairRecords
@@ -51,7 +51,8 @@ def _decoded(request: RepairRecords) -> dict[bytes, Record | None]:
         if key in (FENCE_KEY, VOLUME_KEY):
             raise FsError(errno.EINVAL, "a repair may not touch this record")
         try:
-            records[key] = decode_row(key, value) if value is not None else None
+            record_type = record_type_of(key)
+            records[key] = decode_record(record_type, value) if value is not None else None
         except (msgspec.MsgspecError, AssertionError, ValueError, IndexError) as error:
             raise FsError(errno.EINVAL, f"no record for {key.hex()}: {error}") from None
     return records

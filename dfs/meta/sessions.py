@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NO_LINK: Final = 0
+CLIENT_CHARACTERS_MAX: Final = 255
+"""Of what a client calls itself."""
 
 
 class LinkLike(Protocol):
@@ -220,7 +222,7 @@ def _begin(overlay: Overlay, client: str) -> SessionRecord:
     counters = _counters(overlay)
     session_id = counters.next_session
     overlay.put(COUNTERS_KEY, replace(counters, next_session=SessionId(session_id + 1)))
-    record = SessionRecord(session_id=session_id, client=client, last_op=OpNumber(0))
+    record = SessionRecord(session_id, client[:CLIENT_CHARACTERS_MAX], last_op=OpNumber(0))
     overlay.put(session_key(session_id), record)
     return _give_range(overlay, session_id)
 

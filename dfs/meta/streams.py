@@ -213,7 +213,7 @@ class OpStream:
             attempt = self._queue[0]
             try:
                 if attempt.first is not None:
-                    self._committer.apply(partial(_apply_step, attempt.first))
+                    self._committer.apply(partial(self._apply_step, attempt.first))
                     attempt.first = None
                     continue
                 self._apply(attempt)
@@ -254,6 +254,12 @@ class OpStream:
         assert record is not None, "an open session has its record"
         overlay.put(key, self.numbers.record_after(record, numbered.number))
         return result, orphans
+
+    def _apply_step(self, op: AnyOp, overlay: Overlay) -> OpResult:
+        """Part of an op that is too large for one batch."""
+        if isinstance(op, CommitData):
+            self._applier.deletions.check(overlay, op)
+        return apply(overlay, op)
 
     def _fail_first(self, error: FsError) -> None:
         """The first op failed. Its answer waits for what it may have seen (I3)."""
@@ -319,7 +325,3 @@ def _check_number(overlay: Overlay, ino: InodeId) -> None:
     assert counters is not None
     if ino >= counters.next_ino:
         raise FsError(errno.EINVAL, f"inode number {ino} was given to nobody")
-
-
-def _apply_step(op: AnyOp, overlay: Overlay) -> OpResult:
-    return apply(overlay, op)

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+from msgspec.structs import replace
 
 from dfs.core.messages import GetStatus, KeepAlive, ReportReply, ReportServer, StatFs
 from dfs.core.namespace.keys import MAP_KEY, server_key, server_range
 from dfs.core.namespace.records import MapRecord, ServerRecord, decode_record
 from dfs.engine.memory_engine import MemoryEngine
-from dfs.errors import NoSpace, WrongCluster
+from dfs.errors import FsError, NoSpace, WrongCluster
 from dfs.limits import GIB, SERVER_DOWN_S
 from dfs.types import ClusterId, ClusterMap, ServerId, ServerState, SpaceUsage
 from tests.unit.meta.rig import Link, Mount, Threads, running, settle
@@ -122,6 +123,20 @@ async def test_a_server_of_another_cluster_is_refused() -> None:
             await tell(server, report(2, cluster_id="beef"))
         await settle()
     assert len(engine.scan(*server_range(), 10)) == 1
+
+
+async def test_reports_that_make_no_sense_are_refused() -> None:
+    sound = report(1)
+    async with running(MemoryEngine()) as server:
+        for nonsense in (
+            replace(sound, server_id=ServerId("")),
+            replace(sound, address=""),
+            replace(sound, zone="z" * 300),
+            replace(sound, space=SpaceUsage(-1, 0, 0)),
+        ):
+            with pytest.raises(FsError, match="EINVAL"):
+                await tell(server, nonsense)
+        assert (await newest_map(await Mount.arrive(server))).servers == ()
 
 
 @pytest.mark.expects_warnings

@@ -6,6 +6,7 @@ import trio
 from dfs.core.messages import ExportRecords, RecordsReply
 from dfs.engine.memory_engine import MemoryEngine
 from dfs.errors import FsError, Overloaded
+from dfs.limits import SCAN_BYTES_MAX
 from dfs.meta.exports import EXPORTS_MAX, REST_S, Exports
 from tests.unit.meta.rig import Mount, Threads, environment_of, rows_of, running
 
@@ -52,6 +53,17 @@ async def test_several_at_once_do_not_disturb_each_other() -> None:
         for export_id in ids:
             nursery.start_soon(read, export_id)
     assert all(found[export_id] == rows_of(engine) for export_id in ids)
+
+
+async def test_large_records_come_in_replies_that_a_packet_holds() -> None:
+    engine = MemoryEngine()
+    engine.commit({}, {b"\0\0C%06d" % n: bytes(65_000) for n in range(200)})
+    exports = exports_of(engine)
+    export_id, found = await exports.begin(), dict[bytes, bytes]()
+    while page := await exports.next_page(export_id):
+        assert sum(len(value) for _, value in page) <= SCAN_BYTES_MAX
+        found.update(page)
+    assert found == rows_of(engine)
 
 
 async def test_their_number_is_bounded() -> None:

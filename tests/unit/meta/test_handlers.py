@@ -181,6 +181,9 @@ async def test_requests_that_make_no_sense_are_refused() -> None:
             assert await refused(mount, request) == errno.EINVAL
         assert await refused(mount, GetRecords(keys=())) == errno.EINVAL
         assert await refused(mount, GetRecords(keys=(b"",))) == errno.EINVAL
+        assert await refused(mount, GetRecords(keys=(bytes(600),))) == errno.EINVAL
+        with pytest.raises(FsError, match="ESTALE"):
+            await mount.come_back(server, 2, held=(0,))
 
 
 async def test_status_tells_what_people_ask_for() -> None:

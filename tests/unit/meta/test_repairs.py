@@ -99,6 +99,8 @@ async def test_what_makes_no_sense_is_refused() -> None:
             {FENCE_KEY: None},
             {VOLUME_KEY: None},
             {b"\0\0Q1": b"x"},
+            {b"\0\0Q1": None},
+            {b"\0\0C" + bytes(600): None},
             {inode_key(ROOT): b"\x01nonsense"},
             {inode_key(ROOT): b""},
             {dentry_key(ROOT, b"%d" % n): None for n in range(600)},

@@ -184,6 +184,19 @@ async def test_an_open_that_arrives_before_the_unlink_holds() -> None:
     assert_sound(engine)
 
 
+async def test_a_name_that_a_failed_batch_gave_back_can_be_opened_at_once() -> None:
+    engine, threads = MemoryEngine(), Threads()
+    async with running(engine, threads) as server:
+        mount = await Mount.arrive(server)
+        create = mount.create(b"a")
+        await mount.do(create, has_hold=True)
+        threads.commit_errors.append(NoSpace("full"))
+        assert (await mount.do(unlink(b"a"))).errno == errno.ENOSPC
+        await mount.ask(Release(session_id=mount.session_id, inos=(create.ino,)))
+        assert (await mount.open(create.ino)).inode.nlink == 1
+    assert_sound(engine)
+
+
 async def test_an_orphan_that_nobody_holds_cannot_be_opened_any_more() -> None:
     engine = MemoryEngine()
     async with running(engine) as server:
