@@ -111,6 +111,7 @@ class Cluster:
             copies=self.scenario.copies,
             min_copies=self.scenario.min_copies,
             garbage_grace_s=self.scenario.garbage_grace_s,
+            session_ttl_s=self.scenario.session_ttl_s,
         )
         engine = SimEngine(self.meta.storage, process)
         await run_meta_server(config, process.environment, engine=engine)

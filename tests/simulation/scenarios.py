@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import msgspec
 
-from dfs.limits import KIB, MIB
+from dfs.limits import KIB, MIB, SESSION_TTL_S
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +35,10 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     """Mean time between deaths of processes and machines; 0: none die."""
     victims: tuple[str, ...] = ("meta", "chunk", "client", "all")
     """Who dies: one at a time, but `all` is every machine at once."""
+    partition_s_max: float = 8.0
+    session_ttl_s: float = SESSION_TTL_S
+    may_lose_sessions: bool = False
+    """Partitions last longer than sessions live: clients lose what they owe, and must say so."""
     network_fault_every_s: float = 0.0
     """Mean time between lost connections and partitions; 0: none."""
 
@@ -59,6 +63,14 @@ SCENARIOS = {
         ),
         Scenario(name="network", network_fault_every_s=0.7),
         Scenario(name="everything", process_fault_every_s=3.0, network_fault_every_s=2.0),
+        Scenario(
+            name="expiry",
+            duration_s=40.0,
+            network_fault_every_s=2.0,
+            partition_s_max=25.0,
+            session_ttl_s=6.0,
+            may_lose_sessions=True,
+        ),
         Scenario(
             name="slots",
             writers_per_client=0,

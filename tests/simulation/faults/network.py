@@ -1,8 +1,8 @@
 """Links that break, and parts of the network that cannot reach each other.
 
 Lost connections come one at a time, with a random part of what was on its way. A partition parts
-two hosts, or a chunk server from everybody, for less than a session lives: nobody may notice more
-than a delay.
+two hosts, or a chunk server from everybody. Where they last less than a session lives, nobody may
+notice more than a delay.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster
 
 LOSS_CHANCE = 0.6
-PARTITION_S_MAX = 8.0
 ONE_WAY_CHANCE = 0.3
 
 
@@ -31,7 +30,7 @@ async def break_links(cluster: Cluster) -> None:
                 network.break_connection(chooser)
                 continue
             _part(cluster, chooser)
-            await trio.sleep(chooser.uniform(0, PARTITION_S_MAX))
+            await trio.sleep(chooser.uniform(0, cluster.scenario.partition_s_max))
             network.heal()
     finally:
         network.heal()

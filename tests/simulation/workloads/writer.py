@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from dfs.errors import FsError
+from dfs.errors import DfsError, FsError
 from dfs.types import ROOT, InodeId
 from tests.simulation.checkers.coherence import check_coherence
 from tests.simulation.checkers.prefix import check_prefix
@@ -51,6 +51,8 @@ from tests.simulation.workloads.tree import Node, Tree
 from tests.simulation.world import Violation
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from dfs.client.client import Client
     from dfs.client.handles import FileHandle
     from dfs.core.namespace.records import Inode
@@ -75,6 +77,8 @@ class Writer:
         """The tree if the step under way has happened."""
         self._world = world
         self._pause_s = scenario.pause_s
+        self._may_lose_sessions = scenario.may_lose_sessions
+        self._session_id = 0
         self._random = random.Random(f"{world.seed}/{name}")
         self._chooser = StepChooser(self._random, scenario.shared_share)
         self._handles: dict[int, FileHandle] = {}
@@ -83,16 +87,42 @@ class Writer:
 
     async def run(self, client: Client) -> None:
         """Work until told to stop; then everything is closed, and so it is durable."""
+        self._session_id = client.session_id
+        self._handles.clear()
         async with self.quiet:
             await self._recover(client)
         while not self.is_stopping:
             await trio.sleep(self._random.expovariate(1 / self._pause_s))
-            async with self.quiet:
-                await self._act(client)
-                self.steps_done += 1
+            await self._try(client, self._act)
+            self.steps_done += 1
+        while self._handles:
+            await self._try(client, self._close_one)
+
+    async def _try(self, client: Client, action: Callable[[Client], Awaitable[None]]) -> None:
+        """Do it; if the session was lost meanwhile, begin again with what is there (I7)."""
         async with self.quiet:
-            for ino in list(self._handles):
-                await self._close(client, ino)
+            if client.session_id == self._session_id:
+                try:
+                    await action(client)
+                except (DfsError, Violation) as error:
+                    if client.session_id == self._session_id:
+                        raise
+                    self._note(f"the session was lost: {error}")
+                else:
+                    return
+            if not self._may_lose_sessions:
+                raise Violation(f"{self.name}: session {self._session_id} was lost")
+            await self._resume(client)
+
+    async def _resume(self, client: Client) -> None:
+        """A lost session is a crash that the client survives: what it owed is gone (I5, I7)."""
+        while client.session_id != self._session_id:
+            for handle in self._handles.values():
+                await client.release(handle)
+            self._handles.clear()
+            await client.statfs()
+            self._session_id = client.session_id
+            await self._recover(client)
 
     def _note(self, text: str) -> None:
         self._world.trace.note(f"{self.name}: {text}")
@@ -101,7 +131,7 @@ class Writer:
 
     async def _recover(self, client: Client) -> None:
         """Find the directory as the last client left it, and go on from there."""
-        self._handles.clear()
+        assert not self._handles
         self._orphans.clear()
         if self.tree is None:
             await self._begin(client)
@@ -190,7 +220,7 @@ class Writer:
     async def _open(self, client: Client, ino: int) -> FileHandle:
         if ino not in self._handles:
             while len(self._handles) >= OPEN_FILES_MAX:
-                await self._close(client, next(iter(self._handles)))
+                await self._close_one(client)
             self._handles[ino] = await client.open(InodeId(ino), os.O_RDWR, ROOT_USER)
         return self._handles[ino]
 
@@ -228,6 +258,9 @@ class Writer:
         size = (await client.getattr(InodeId(ino))).size
         if size != len(node.content):
             raise Violation(f"{self.name}: inode {ino} has size {size}, not {len(node.content)}")
+
+    async def _close_one(self, client: Client) -> None:
+        await self._close(client, next(iter(self._handles)))
 
     async def _close(self, client: Client, ino: int) -> None:
         handle = self._handles[ino]
