@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 TAIL_BYTES = 4096
 RUNTIME_VARIABLE = "DFS_RUNTIME_DIR"
+LOG_VARIABLE = "DFS_LOG_DIR"
 
 
 class ReadyLine(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -150,7 +151,9 @@ def runtime_directory() -> Path:
 
 
 def log_directory() -> Path:
-    """Where processes log that belong to no local cluster."""
+    """Where processes log that belong to no local cluster; DFS_LOG_DIR overrides it."""
+    if chosen := os.environ.get(LOG_VARIABLE):
+        return Path(chosen)
     if os.geteuid() == 0:
         return Path("/var/log/dfs")
     chosen = os.environ.get("XDG_STATE_HOME")

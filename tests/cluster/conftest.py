@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from dfs.background import RUNTIME_VARIABLE
+from dfs.background import LOG_VARIABLE, RUNTIME_VARIABLE
 from tests.cluster.running import Cluster, can_mount, running_cluster
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def _needs_mounts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         pytest.skip(problem)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(RUNTIME_VARIABLE, str(tmp_path_factory.mktemp("run")))
+        patch.setenv(LOG_VARIABLE, str(tmp_path_factory.mktemp("log")))
         yield
 
 

@@ -111,9 +111,13 @@ def test_the_end_of_a_process_is_seen() -> None:
 
 
 def test_directories_of_root_and_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DFS_RUNTIME_DIR", "/elsewhere")
-    assert str(runtime_directory()) == "/elsewhere"
-    monkeypatch.delenv("DFS_RUNTIME_DIR")
+    for variable, directory in [
+        ("DFS_RUNTIME_DIR", runtime_directory),
+        ("DFS_LOG_DIR", log_directory),
+    ]:
+        monkeypatch.setenv(variable, "/elsewhere")
+        assert str(directory()) == "/elsewhere"
+        monkeypatch.delenv(variable)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert (str(runtime_directory()), str(log_directory())) == ("/run/dfs", "/var/log/dfs")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
