@@ -14,6 +14,7 @@ import subprocess
 import sys
 import sysconfig
 import textwrap
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -160,23 +161,28 @@ def test_sqlite(place: Path) -> None:
     connection.close()
 
 
+def make_wheel(directory: Path) -> Path:
+    """A package as pip installs it, without a build: a wheel is a zip file with these names."""
+    path = directory / "greeting-1-py3-none-any.whl"
+    files = {
+        "greeting/__init__.py": "WORD = 'hello'\n",
+        "greeting-1.dist-info/METADATA": "Metadata-Version: 2.1\nName: greeting\nVersion: 1\n",
+        "greeting-1.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\n",
+    }
+    record = "greeting-1.dist-info/RECORD"
+    files[record] = "".join(f"{name},,\n" for name in (*files, record))
+    with zipfile.ZipFile(path, "w") as wheel:
+        for name, content in files.items():
+            wheel.writestr(name, content)
+    return path
+
+
+@pytest.mark.slow
 def test_virtual_environment_with_a_package(place: Path, tmp_path: Path) -> None:
-    package = tmp_path / "greeting"
-    (package / "greeting").mkdir(parents=True)
-    (package / "greeting" / "__init__.py").write_text("WORD = 'hello'\n")
-    (package / "setup.py").write_text(
-        "from setuptools import setup\nsetup(name='greeting', version='1', packages=['greeting'])\n"
-    )
     environment = place / "venv"
     run(sys.executable, "-m", "venv", environment)
     python = environment / "bin" / "python"
-    # The build back end comes from the interpreter that runs the tests: nothing is downloaded.
-    wheel_paths = os.pathsep.join(path for path in sys.path if path.endswith("site-packages"))
-    run(
-        *(python, "-m", "pip", "install", "--no-index", "--no-build-isolation", "--no-deps"),
-        package,
-        PYTHONPATH=wheel_paths,
-    )
+    run(python, "-m", "pip", "install", "--no-index", make_wheel(tmp_path))
     assert run(python, "-c", "import greeting; print(greeting.WORD)").strip() == "hello"
     assert "greeting" in run(python, "-m", "pip", "list", "--format=freeze")
 
