@@ -17,7 +17,7 @@ from tests.simulation.run import failed_once
 from tests.simulation.scenarios import SCENARIOS
 
 TOP = Path(__file__).parents[2]
-FRESH_SEEDS = 2
+FRESH_SEEDS = 1
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:

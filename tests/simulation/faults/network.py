@@ -1,8 +1,8 @@
 """Links that break, and parts of the network that cannot reach each other.
 
-Lost connections come one at a time, with a random part of what was on its way. A partition parts
-two hosts, or a chunk server from everybody. Where they last less than a session lives, nobody may
-notice more than a delay.
+Lost connections come one at a time, with a random part of what was on its way. A partition parts a
+client from the metadata server, a chunk server from everybody, or any two. Where they last less
+than a session lives, nobody may notice more than a delay.
 """
 
 from __future__ import annotations
@@ -39,10 +39,15 @@ async def break_links(cluster: Cluster) -> None:
 def _part(cluster: Cluster, chooser: random.Random) -> None:
     hosts = [machine.host for machine in [*cluster.servers, *cluster.clients]]
     is_one_way = chooser.random() < ONE_WAY_CHANCE
-    if chooser.random() < 0.5:
+    kind = chooser.choice(("chunk server alone", "client from meta", "any two"))
+    if kind == "chunk server alone":
         alone = chooser.choice(cluster.chunks).host
         for other in hosts:
             if other != alone:
                 cluster.world.network.cut(alone, other, is_one_way=is_one_way)
-    else:
-        cluster.world.network.cut(*chooser.sample(hosts, 2), is_one_way=is_one_way)
+        return
+    pair = chooser.sample(hosts, 2)
+    if kind == "client from meta":
+        pair = [chooser.choice(cluster.clients).host, cluster.meta.host]
+        chooser.shuffle(pair)
+    cluster.world.network.cut(*pair, is_one_way=is_one_way)
