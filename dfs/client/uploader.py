@@ -106,8 +106,10 @@ class Uploader:
     def _raise_if_full(
         self, header: BlockHeader, race: Race[None], needed: int, *, is_last: bool
     ) -> None:
+        """Give up if the servers that are not full are too few, even when all of them answer."""
         full = [server for server, error in race.failures if isinstance(error, NoSpace)]
-        hopeful = len(race.successes) + len(race.failures) - len(full)
+        # Not only those that were asked: a round leaves out whom nobody counts on for now.
+        hopeful = len(servers_for(header.block_id, self._session.cluster_map)) - len(full)
         if full and (is_last or hopeful < needed):
             raise FsError(
                 errno.ENOSPC,

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 BLOCK_BYTES = 64 * 1024
 """The smallest, so that small files have several blocks."""
+RESERVE_BYTES = 64 * 1024
 META_ADDRESS = "meta:7000"
 SETTLE_S = 3.0
 """Longer than a server takes for a request that it has received."""
@@ -45,6 +46,12 @@ class Cluster:
             for number in range(scenario.chunk_servers)
         ]
         self.clients: list[Machine] = []
+        bad = self.chunks[0]
+        if scenario.bad_disk_error_chance:
+            bad.has_bad_disk = True
+            bad.platter.error_chance = scenario.bad_disk_error_chance
+        if scenario.small_disk_bytes:
+            bad.platter.capacity_bytes = scenario.small_disk_bytes
 
     @property
     def servers(self) -> list[Machine]:
@@ -123,6 +130,7 @@ class Cluster:
             meta=(META_ADDRESS,),
             listen=f"{process.host}:7100",
             segment_bytes=self.scenario.segment_bytes,
+            reserve_bytes=RESERVE_BYTES,
         )
         await run_chunk_server(
             config,

@@ -7,8 +7,10 @@ the changes in between in their order.
 Faults injected here. At a power cut, of each file and each directory any prefix of the unsynced
 changes survives; the last surviving write may be torn at any byte, and where it tore the file may
 have its full length, filled with zeros. A rename survives wholly or not at all. A full disk writes
-a prefix and says ENOSPC. Syncs take milliseconds, now and then much longer. A process may be armed
-to die at any disk operation, before or after its effect.
+a prefix and says ENOSPC. A bad disk (`error_chance`) fails reads, writes and syncs now and then;
+what a failed sync was to write, no later sync writes. `flip` lets a stored bit rot. Syncs take
+milliseconds, now and then much longer. A process may be armed to die at any disk operation, before
+or after its effect.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from dfs.chunk.disk import DiskSpace
 from dfs.limits import GIB
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from dfs.chunk.disk import Buffer
     from tests.simulation.process import Process
@@ -44,7 +46,7 @@ class _File:
 
     def __init__(self) -> None:
         self.content = bytearray()
-        self.synced = b""
+        self.synced = bytearray()
         self.unsynced: list[Write] = []
 
     def write(self, offset: int, data: bytes) -> None:
@@ -59,10 +61,15 @@ class _File:
     def sync(self) -> int:
         """Everything survives from now on. Returns how many changes that secured."""
         count = len(self.unsynced)
-        if count:
-            self.synced = bytes(self.content)
-            self.unsynced.clear()
+        for change in self.unsynced:
+            _apply(self.synced, change)
+        self.unsynced.clear()
         return count
+
+    def fail_sync(self) -> None:
+        """What was written since the last sync is only in memory, and no later sync writes it: the
+        kernel takes the pages for clean."""
+        self.unsynced.clear()
 
     def power_cut(self, chooser: random.Random) -> None:
         """Keep what was synced and a random prefix of what came after."""
@@ -72,7 +79,7 @@ class _File:
             _apply(content, change)
         if kept:
             _apply_last(content, kept[-1], chooser)
-        self.content, self.synced = content, bytes(content)
+        self.content, self.synced = content, bytearray(content)
         self.unsynced.clear()
 
 
@@ -147,6 +154,8 @@ class Platter:
         self.root = _Directory()
         self.capacity_bytes = capacity_bytes
         self.locks: dict[str, SimDisk] = {}
+        self.error_chance = 0.0
+        """How often a read, a write or a sync fails."""
         self.random = random.Random(f"{seed}/disk/{host}")
         self.trace = trace
 
@@ -158,12 +167,22 @@ class Platter:
     def used_bytes(self) -> int:
         return _used_bytes(self.root)
 
+    def file_names(self) -> list[str]:
+        """Every file, by name from the root, sorted."""
+        return sorted(_file_names(self.root, ""))
+
+    def size(self, name: str) -> int:
+        file = _find(self.root, name)
+        assert isinstance(file, _File)
+        return len(file.content)
+
     def flip(self, name: str, offset: int) -> None:
         """Rot: one bit of a stored byte is another one."""
         file = _find(self.root, name)
         assert isinstance(file, _File)
         file.content[offset] ^= 1 << self.random.randrange(8)
-        file.synced = bytes(file.content)
+        if offset < len(file.synced):
+            file.synced[offset] = file.content[offset]
         self.trace.note(f"disk: a bit of {name} flips at {offset}", who=self.host)
 
 
@@ -172,6 +191,14 @@ def _used_bytes(directory: _Directory) -> int:
         len(entry.content) if isinstance(entry, _File) else _used_bytes(entry)
         for entry in directory.entries.values()
     )
+
+
+def _file_names(directory: _Directory, prefix: str) -> Iterator[str]:
+    for name, entry in directory.entries.items():
+        if isinstance(entry, _File):
+            yield prefix + name
+        else:
+            yield from _file_names(entry, f"{prefix}{name}/")
 
 
 def _find(root: _Directory, name: str) -> _File | _Directory:
@@ -217,25 +244,36 @@ class SimDisk:
         data = b"".join(bytes(buffer) for buffer in buffers)
         grown = max(0, offset + len(data) - len(file.content))
         short = grown - self._free_bytes()
-        is_full = short > 0
-        if is_full:
+        error = self._error(name, errno.EIO, errno.ENOSPC)
+        if short > 0:
             data = data[: max(0, len(data) - short)]
+            error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
+        elif error is not None:
+            data = data[: self._platter.random.randint(0, len(data))]
         if data:
             file.write(offset, data)
         self._operation()
-        if is_full:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
+        if error is not None:
+            raise error
 
     def read_at(self, name: str, offset: int, length: int) -> bytes:
         assert offset >= 0
         assert length >= 0
         self._begin()
-        return bytes(self._file(name).content[offset : offset + length])
+        data = bytes(self._file(name).content[offset : offset + length])
+        error = self._error(name, errno.EIO)
+        if error is not None:
+            raise error
+        return data
 
     def sync(self, name: str) -> None:
         self._begin()
-        count = self._file(name).sync()
-        self._note_sync(name, count)
+        file = self._file(name)
+        error = self._error(name, errno.EIO)
+        if error is not None:
+            file.fail_sync()
+            raise error
+        self._note_sync(name, file.sync())
 
     def sync_directory(self, name: str = "") -> None:
         self._begin()
@@ -316,6 +354,15 @@ class SimDisk:
     def _begin(self) -> None:
         assert not self._is_closed
         self._operation()
+
+    def _error(self, name: str, *numbers: int) -> OSError | None:
+        """The disk fails now and then, if it is a bad one."""
+        chooser = self._platter.random
+        if not self._platter.error_chance or chooser.random() >= self._platter.error_chance:
+            return None
+        number = chooser.choice(numbers)
+        self._platter.trace.note(f"disk: {errno.errorcode[number]} at {name}")
+        return OSError(number, os.strerror(number), name)
 
     def _free_bytes(self) -> int:
         return max(0, self._platter.capacity_bytes - self._platter.used_bytes())

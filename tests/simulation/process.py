@@ -105,6 +105,10 @@ class Process:
         for scope in list(self._blocking.values()):
             scope.cancel()
 
+    def note(self, text: str) -> None:
+        """Put a line into the trace."""
+        self._trace.note(text, who=self.name)
+
     def check_alive(self) -> None:
         """Raises Killed in a task of a dead process."""
         if not self.is_alive:

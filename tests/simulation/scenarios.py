@@ -35,6 +35,12 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     """Mean time between deaths of processes and machines; 0: none die."""
     victims: tuple[str, ...] = ("meta", "chunk", "client", "all")
     """Who dies: one at a time, but `all` is every machine at once."""
+    bad_disk_error_chance: float = 0.0
+    """Of each read, write and sync of the first chunk server's disk; other disks are good."""
+    rot_every_s: float = 0.0
+    """Mean time between bits that flip on that disk; 0: none."""
+    small_disk_bytes: int = 0
+    """Size of that disk; 0: as large as the others."""
     partition_s_max: float = 8.0
     session_ttl_s: float = SESSION_TTL_S
     may_lose_sessions: bool = False
@@ -70,6 +76,20 @@ SCENARIOS = {
             partition_s_max=25.0,
             session_ttl_s=6.0,
             may_lose_sessions=True,
+        ),
+        Scenario(
+            name="bad-disk",
+            min_copies=2,
+            bad_disk_error_chance=0.01,
+            rot_every_s=1.0,
+            process_fault_every_s=5.0,
+            victims=("meta", "client"),
+        ),
+        Scenario(
+            name="full-disk",
+            small_disk_bytes=1 * MIB,
+            min_copies=2,
+            process_fault_every_s=5.0,
         ),
         Scenario(
             name="slots",

@@ -25,6 +25,7 @@ from tests.simulation.checkers.records import check_records
 from tests.simulation.cluster import META_ADDRESS, Cluster, with_client
 from tests.simulation.faults.network import break_links
 from tests.simulation.faults.processes import kill_processes, power_cut_all
+from tests.simulation.faults.rot import let_bits_rot
 from tests.simulation.workloads.slot_writer import SlotWriter
 from tests.simulation.workloads.writer import Writer
 from tests.simulation.world import Violation
@@ -108,6 +109,8 @@ async def _load(cluster: Cluster, writers: Sequence[Worker]) -> None:
                 nursery.start_soon(kill_processes, cluster)
             if cluster.scenario.network_fault_every_s:
                 nursery.start_soon(break_links, cluster)
+            if cluster.scenario.rot_every_s:
+                nursery.start_soon(let_bits_rot, cluster)
             nursery.start_soon(_look_around, cluster, writers)
 
 
@@ -124,6 +127,8 @@ async def _look_around(cluster: Cluster, writers: Sequence[Worker]) -> None:
 async def _mend(cluster: Cluster, writers: list[Worker]) -> None:
     """Everything runs again; writers end what they do, and their clients with them."""
     cluster.world.trace.note("faults are over", who="world")
+    for machine in cluster.chunks:
+        machine.platter.error_chance = 0.0
     for machine in cluster.servers:
         if not machine.is_running:
             machine.start()
@@ -155,6 +160,9 @@ async def _check(process: Process, cluster: Cluster) -> None:
         raise Violation(f"records: {problem}")
     addresses = [f"{machine.host}:7100" for machine in cluster.chunks]
     environment = process.environment
+    if cluster.scenario.rot_every_s:
+        report = await check_cluster(environment, [META_ADDRESS], verify_data=True, repair=True)
+        process.note(f"repaired: {report.repaired}")
     problem = await check_block_copies(environment, addresses, rows, cluster.min_copies)
     if problem:
         raise Violation(f"blocks: {problem}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from dfs.errors import DfsError
 from tests.simulation.disk import Platter
 from tests.simulation.engine import SimStorage
 from tests.simulation.network import SimNetwork
@@ -15,6 +16,9 @@ from tests.simulation.trace import Trace
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+
+SUPERVISOR_S = 1.0
 
 
 class Violation(AssertionError):
@@ -29,6 +33,8 @@ class Machine:
         self.platter = Platter(host, world.seed, world.trace)
         self.storage = SimStorage(host, world.seed, world.trace)
         self.process: Process | None = None
+        self.has_bad_disk = False
+        """Its process may end with a DfsError, and is started again then."""
         self._world = world
         self._main = main
         self._start_count = 0
@@ -51,7 +57,13 @@ class Machine:
 
     async def _run(self, process: Process) -> None:
         await process.run(self._main)
-        if process.failure is not None:
+        if process.failure is None:
+            return
+        if self.has_bad_disk and _is_all_dfs(process.failure):
+            await trio.sleep(SUPERVISOR_S)
+            if not self.is_running and self.process is process:
+                self.start()
+        else:
             self._world.fail(process.failure, f"{process.name} ended by itself")
 
     def kill(self) -> None:
@@ -79,6 +91,12 @@ class Machine:
         """Die at the `operations`-th disk or engine operation from now."""
         assert self.process is not None
         self.process.arm(operations, self.cut_power if is_power_cut else self.kill)
+
+
+def _is_all_dfs(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return all(_is_all_dfs(inner) for inner in error.exceptions)
+    return isinstance(error, DfsError)
 
 
 class World:

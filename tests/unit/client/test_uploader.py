@@ -1,4 +1,4 @@
-"""Goal: zeros are told from data, and too few copies are said once."""
+"""Goal: zeros are told from data; too few copies are said once; ENOSPC is said only when it is so."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dfs.chunk.store_memory import MemoryStore
 from dfs.client.uploader import is_zero
 from dfs.types import ROOT
 from tests.unit.client.rig import BLOCK, ROOT_USER, cluster, pattern
@@ -49,3 +50,23 @@ async def test_too_few_copies_are_said_once_and_their_end_too(
     said = [record.getMessage() for record in caplog.records]
     assert [line for line in said if "1 of 2 copies" in line and "chunk0:1" in line] == said[:1]
     assert "blocks are stored in all 2 copies again" in said
+
+
+async def test_a_full_server_beside_one_left_alone_is_no_lack_of_space(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A round counts only on who answered lately; the others may still have room."""
+    async with cluster(chunk_count=3, min_copies=2) as rig, rig.client() as client:
+        full, _, left_alone = rig.chunks
+        full.kill()
+        full.store = MemoryStore(capacity_bytes=1)
+        await trio.sleep(0.1)
+        await full.start()
+        servers = {server.server_id: server for server in client.cluster_map.servers}
+        handle, _ = await client.create(ROOT, b"f", 0o644, ROOT_USER)
+        for number in range(8):
+            client._links.avoid(servers[left_alone.server_id])
+            client._links._doubts.pop(full.server_id, None)
+            await client.write(handle, number * BLOCK, pattern(BLOCK, number))
+            await client.fsync(handle)
+        await client.release(handle)

@@ -1,0 +1,30 @@
+"""Bits that flip in what a chunk server has stored, on one disk only.
+
+With `min_copies` of 2 every block has another, good copy. Readers must never see wrong bytes (I2),
+and a repair must bring every block back to all its copies.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import trio
+
+if TYPE_CHECKING:
+    from tests.simulation.cluster import Cluster
+
+
+async def let_bits_rot(cluster: Cluster) -> None:
+    """Flip a bit now and then until cancelled."""
+    chooser = random.Random(f"{cluster.world.seed}/rot")
+    platter = cluster.chunks[0].platter
+    while True:
+        await trio.sleep(chooser.expovariate(1 / cluster.scenario.rot_every_s))
+        names = [name for name in platter.file_names() if name.endswith(".segment")]
+        if not names:
+            continue
+        name = chooser.choice(names)
+        size = platter.size(name)
+        if size:
+            platter.flip(name, chooser.randrange(size))
