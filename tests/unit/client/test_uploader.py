@@ -1,4 +1,4 @@
-"""Goal: zeros are told from data; too few copies are said once; ENOSPC is said only when it is so."""
+"""Goal: zeros are told from data; few copies are said once; ENOSPC is said only when it is so."""
 
 from __future__ import annotations
 
