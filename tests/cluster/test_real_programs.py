@@ -210,25 +210,25 @@ def test_two_gib_file_with_holes(cluster: Cluster, place: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_entries(cluster: Cluster, place: Path) -> None:
-    count = 100_000
-    target = place / "target"
-    target.touch()
-    names = {f"entry-{number:06}" for number in range(count)}
-    directory = place / "many"
+def test_a_hundred_thousand_entries(fresh_cluster: Cluster) -> None:
+    """In a cluster of its own, which is thrown away: removing them all would take as long again."""
+    names = {f"entry-{number:06}" for number in range(100_000)}
+    directory = fresh_cluster.mountpoint / "many"
     directory.mkdir()
     for name in sorted(names):
-        os.symlink("../target", directory / name)
+        os.symlink("nowhere", directory / name)
     assert set(os.listdir(directory)) == names
     with os.scandir(directory) as entries:
-        assert sum(entry.is_symlink() for entry in entries) == count
+        assert sum(entry.is_symlink() for entry in entries) == len(names)
     with pytest.raises(OSError, match="not empty") as refused:
         directory.rmdir()
     assert refused.value.errno == errno.ENOTEMPTY
-    cluster.fsck()
-    removed = 0
-    for name in os.listdir(directory):
-        os.unlink(directory / name)
-        removed += 1
-    assert removed == count
-    assert os.listdir(directory) == []
+    removed: set[str] = set()
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.name.endswith("00"):
+                os.unlink(entry.path)
+                removed.add(entry.name)
+    assert len(removed) == 1000
+    assert set(os.listdir(directory)) == names - removed
+    assert fresh_cluster.fsck()["inodes"] == len(names) - len(removed) + 2
