@@ -25,6 +25,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     """Each in a directory of its own."""
     slot_writers_per_client: int = 0
     """All in one file, each in ranges of its own."""
+    contenders_per_client: int = 0
+    """All for the same few names in one directory."""
     shared_share: float = 0.15
     """Share of writes whose bytes are one of a few that everybody writes."""
     garbage_grace_s: float = 10.0
@@ -98,6 +100,14 @@ SCENARIOS = {
             clients=3,
             process_fault_every_s=4.0,
             network_fault_every_s=4.0,
+        ),
+        Scenario(
+            name="contention",
+            clients=3,
+            writers_per_client=0,
+            contenders_per_client=2,
+            process_fault_every_s=2.5,
+            network_fault_every_s=2.5,
         ),
         Scenario(
             name="storm",

@@ -21,11 +21,13 @@ from dfs.fsck.check import check_cluster
 from tests.simulation.checkers.block_copies import check_block_copies
 from tests.simulation.checkers.exactly_once import ExactlyOnceChecker
 from tests.simulation.checkers.fencing import FencingChecker
+from tests.simulation.checkers.history import History, check_history
 from tests.simulation.checkers.records import check_records
 from tests.simulation.cluster import META_ADDRESS, Cluster, with_client
 from tests.simulation.faults.network import break_links
 from tests.simulation.faults.processes import kill_processes, power_cut_all
 from tests.simulation.faults.rot import let_bits_rot
+from tests.simulation.workloads.contender import NAMES, Contender
 from tests.simulation.workloads.slot_writer import SlotWriter
 from tests.simulation.workloads.writer import Writer
 from tests.simulation.world import Violation
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 LOOK_EVERY_S = 5.0
-Worker = Writer | SlotWriter
+Worker = Writer | SlotWriter | Contender
 STOP_PATIENCE_S = 180.0
 SESSIONS_OVER_S = 100.0
 """After this long without clients every session has expired and all garbage is collected."""
@@ -50,13 +52,17 @@ async def play_files(world: World, scenario: Scenario) -> None:
     cluster = Cluster(world, scenario)
     _watch(cluster)
     await cluster.start()
-    writers = _add_clients(cluster)
+    history = History(len(NAMES))
+    writers = _add_clients(cluster, history)
     await _load(cluster, writers)
     await _mend(cluster, writers)
     await cluster.observe(partial(_look, writers=writers))
     await power_cut_all(cluster)
     await cluster.start()
     await cluster.observe(partial(_look, writers=writers))
+    problem = check_history(history)
+    if problem:
+        raise Violation(f"history: {problem}")
     await trio.sleep(SESSIONS_OVER_S)
     await cluster.observe(partial(_check, cluster=cluster))
     world.trace.note(f"clean: {sum(writer.steps_done for writer in writers)} steps", who="world")
@@ -74,13 +80,19 @@ def _watch(cluster: Cluster) -> None:
     world.network.observers.append(exactly_once.see_packet)
 
 
-def _add_clients(cluster: Cluster) -> list[Worker]:
+def _add_clients(cluster: Cluster, history: History) -> list[Worker]:
     writers: list[Worker] = []
     scenario = cluster.scenario
     for number in range(scenario.clients):
         own: list[Worker] = [
             Writer(cluster.world, f"w{number}{letter}", scenario)
             for letter in "abcdefgh"[: scenario.writers_per_client]
+        ]
+        own += [
+            Contender(
+                cluster.world, number * scenario.contenders_per_client + each, history, scenario
+            )
+            for each in range(scenario.contenders_per_client)
         ]
         first = number * scenario.slot_writers_per_client
         stride = scenario.clients * scenario.slot_writers_per_client
