@@ -126,14 +126,19 @@ class _Pipe:
         return self._is_ended
 
     @property
+    def _is_held(self) -> bool:
+        """Nothing arrives for now."""
+        is_cut = self._network.is_cut(self.source.host, self.target.host)
+        return is_cut or self.source.is_frozen or self.target.is_frozen
+
+    @property
     def next_arrival_s(self) -> float:
         """When to look again if nothing changes before."""
-        is_cut = self._network.is_cut(self.source.host, self.target.host)
-        return math.inf if is_cut or not self._chunks else self._chunks[0][0]
+        return math.inf if self._is_held or not self._chunks else self._chunks[0][0]
 
     def take(self, max_bytes: int) -> bytes | None:
         """Bytes that have arrived; b"" at the end of the stream; None if there is nothing yet."""
-        if self._network.is_cut(self.source.host, self.target.host):
+        if self._is_held:
             return None
         if self._chunks:
             has_arrived = self._chunks[0][0] <= trio.current_time()
@@ -335,6 +340,7 @@ class SimNetwork:
             del self._listeners[listener.address]
 
     async def connect(self, process: Process, address: str) -> SimStream:
+        await process.wait_thawed()
         process.check_alive()
         host = address.rpartition(":")[0]
         await trio.sleep(self.delay_s(0))
@@ -416,6 +422,10 @@ class SimNetwork:
         self._trace.note("heals", who="network")
         self._healed.set()
         self._healed = trio.Event()
+        self.wake_all()
+
+    def wake_all(self) -> None:
+        """Whoever waits for bytes looks again."""
         awaited, self.awaited = self.awaited, {}
         for pipe in awaited:
             pipe.wake()
@@ -428,9 +438,7 @@ class SimNetwork:
 
     def drop_process(self, process: Process, *, is_silent: bool) -> None:
         """The process is gone; its kernel says so to the others, or has no power to."""
-        for address, listener in list(self._listeners.items()):
-            if listener.process is process:
-                del self._listeners[address]
+        self.take_listeners(process)
         if is_silent:
             self._dark_hosts[process.host] = None
         for connection in list(self._connections.values()):
@@ -438,6 +446,12 @@ class SimNetwork:
                 self._drop(connection, process, is_silent=is_silent)
         for pipe in self._last_words:
             pipe.wake()
+
+    def take_listeners(self, process: Process) -> None:
+        """Nobody reaches the process any more by its addresses; another may listen there."""
+        for address, listener in list(self._listeners.items()):
+            if listener.process is process:
+                del self._listeners[address]
 
     def _drop(self, connection: Connection, process: Process, *, is_silent: bool) -> None:
         for pipe in connection.pipes:

@@ -2,6 +2,9 @@
 
     process     means                                     leaves when
     running     its tasks run in a scope of its own       main returned → ended · kill → dead
+    frozen      SIGSTOP, as far as others can tell:       thaw → running · kill → dead
+                its threads stand still, and nothing
+                of it leaves or arrives
     dead        SIGKILL or loss of power hit it: its      never; a restart is a new process on the
                 tasks are cancelled at whatever they      same host
                 wait for
@@ -54,6 +57,7 @@ class Process:
         self._network = network
         self._trace = trace
         self._scope = trio.CancelScope()
+        self._thawed: trio.Event | None = None
         self._blocking: dict[int, trio.CancelScope] = {}
         self._blocking_count = 0
         self._random = random.Random(f"{seed}/{name}/threads")
@@ -105,6 +109,28 @@ class Process:
         for scope in list(self._blocking.values()):
             scope.cancel()
 
+    @property
+    def is_frozen(self) -> bool:
+        return self._thawed is not None
+
+    def freeze(self) -> None:
+        """Let nothing of it leave or arrive, and its threads stand still."""
+        assert self.is_alive
+        self.note("freezes")
+        self._thawed = trio.Event()
+
+    def thaw(self) -> None:
+        """Let it go on where it was, believing that no time has passed."""
+        if self._thawed is not None:
+            self.note("thaws")
+            self._thawed.set()
+            self._thawed = None
+            self._network.wake_all()
+
+    async def wait_thawed(self) -> None:
+        while self._thawed is not None:
+            await self._thawed.wait()
+
     def note(self, text: str) -> None:
         """Put a line into the trace."""
         self._trace.note(text, who=self.name)
@@ -136,6 +162,7 @@ class Process:
         with trio.CancelScope(shield=True) as scope:
             self._blocking[number] = scope
             await trio.sleep(seconds)
+            await self.wait_thawed()
         del self._blocking[number]
         self.check_alive()
 

@@ -59,6 +59,9 @@ SCENARIOS = {
         Scenario(name="meta-crash", process_fault_every_s=1.0, victims=("meta",)),
         Scenario(name="chunk-crash", process_fault_every_s=1.0, victims=("chunk",)),
         Scenario(name="client-crash", process_fault_every_s=2.0, victims=("client",)),
+        Scenario(
+            name="frozen", duration_s=60.0, process_fault_every_s=3.0, victims=("frozen", "meta")
+        ),
         Scenario(name="power-cut", process_fault_every_s=4.0, victims=("all",)),
         Scenario(
             name="blocks",

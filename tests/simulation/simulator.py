@@ -73,6 +73,8 @@ async def _run_world(seed: int, scenario: Scenario) -> Outcome:
         virtual_s = trio.current_time()
         for machine in world.machines.values():
             machine.kill()
+        for process in world.replaced:
+            process.kill()
         nursery.cancel_scope.cancel()
     return Outcome(world.problem, world.trace, virtual_s, world.error)
 

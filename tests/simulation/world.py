@@ -59,6 +59,9 @@ class Machine:
         await process.run(self._main)
         if process.failure is None:
             return
+        if self.process is not process and _is_all_dfs(process.failure):
+            self._world.trace.note("was replaced, and has noticed", who=process.name)
+            return
         if self.has_bad_disk and _is_all_dfs(process.failure):
             await trio.sleep(SUPERVISOR_S)
             if not self.is_running and self.process is process:
@@ -87,6 +90,17 @@ class Machine:
         self.storage = SimStorage(self.host, seed, self._world.trace)
         self._world.trace.note("the engine's files are lost", who=self.host)
 
+    def freeze_and_replace(self) -> Process:
+        """Freeze the process, and start another one in its place. Returns the frozen one."""
+        frozen = self.process
+        assert frozen is not None
+        frozen.freeze()
+        self._world.network.take_listeners(frozen)
+        self._world.replaced.append(frozen)
+        self.process = None
+        self.start()
+        return frozen
+
     def arm(self, operations: int, *, is_power_cut: bool) -> None:
         """Die at the `operations`-th disk or engine operation from now."""
         assert self.process is not None
@@ -109,6 +123,8 @@ class World:
         self.nursery = nursery
         self.random = random.Random(f"{seed}/world")
         self.machines: dict[str, Machine] = {}
+        self.replaced: list[Process] = []
+        """Frozen once, and another process took their place: they may do nothing any more (I7)."""
         self.problem: str = ""
         """What went wrong first; empty while nothing has."""
         self.error: BaseException | None = None

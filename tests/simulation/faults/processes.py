@@ -3,7 +3,8 @@
 One victim at a time, so that with two copies there is always one: it dies by SIGKILL or by loss of
 power, either at a moment in time, or armed at one of its next disk or engine operations, which is
 in the middle of what it does. It comes back after a while. `all` is every machine at once: only
-what is on stable storage is left of the cluster.
+what is on stable storage is left of the cluster. `frozen` is a metadata server that stands still
+until its clients have given it up, while another one takes its place; then it goes on (I7).
 
 A dead client's last packets may still be on their way; its successor starts when they have arrived
 or are lost, since until then nobody can say which of its changes will be there.
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from dfs.limits import CALL_TIMEOUT_S, KEEP_ALIVE_S
+
 if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster
     from tests.simulation.world import Machine
@@ -24,6 +27,8 @@ ARMED_CHANCE = 0.5
 ARMED_OPERATIONS_MAX = 40
 ARMED_PATIENCE_S = 3.0
 DOWN_S_MAX = 4.0
+GIVEN_UP_S = KEEP_ALIVE_S + CALL_TIMEOUT_S + 1.0
+"""Silence after which everyone has left a server."""
 
 
 async def kill_processes(cluster: Cluster) -> None:
@@ -34,6 +39,8 @@ async def kill_processes(cluster: Cluster) -> None:
         kind = chooser.choice(cluster.scenario.victims)
         if kind == "all":
             await _power_cut_everywhere(cluster, chooser)
+        elif kind == "frozen":
+            await _freeze(cluster, chooser)
         else:
             await _strike_one(cluster, chooser.choice(_machines(cluster, kind)), chooser)
 
@@ -80,6 +87,17 @@ async def restart(cluster: Cluster, machine: Machine, chooser: random.Random) ->
         await cluster.restart_client(machine)
     else:
         machine.start()
+
+
+async def _freeze(cluster: Cluster, chooser: random.Random) -> None:
+    """Another metadata server takes over, then the old one wakes up."""
+    if not cluster.meta.is_running:
+        return
+    frozen = cluster.meta.freeze_and_replace()
+    try:
+        await trio.sleep(chooser.uniform(GIVEN_UP_S, 2 * GIVEN_UP_S))
+    finally:
+        frozen.thaw()
 
 
 async def _power_cut_everywhere(cluster: Cluster, chooser: random.Random) -> None:
