@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from dfs.errors import DfsError
 from dfs.fsck.check import check_cluster
 from tests.simulation.checkers.block_copies import check_block_copies
 from tests.simulation.checkers.exactly_once import ExactlyOnceChecker
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
     from tests.simulation.scenarios import Scenario
     from tests.simulation.world import World
 
-LOOK_EVERY_S = 5.0
+LOOK_EVERY_S = 4.0
+FSCK_CHANCE = 0.3
 Worker = Writer | SlotWriter | Contender
 STOP_PATIENCE_S = 180.0
 SESSIONS_OVER_S = 100.0
@@ -127,13 +129,28 @@ async def _load(cluster: Cluster, writers: Sequence[Worker]) -> None:
 
 
 async def _look_around(cluster: Cluster, writers: Sequence[Worker]) -> None:
-    """Look at one writer's directory from outside, again and again."""
+    """Look at one writer's directory from outside, or at all with fsck, again and again."""
     chooser = random.Random(f"{cluster.world.seed}/looks")
     while True:
         await trio.sleep(chooser.expovariate(1 / LOOK_EVERY_S))
         directories = [writer for writer in writers if isinstance(writer, Writer)]
-        if directories:
+        if not directories or chooser.random() < FSCK_CHANCE:
+            await cluster.observe(_check_live)
+        else:
             await cluster.observe(partial(_look, writers=[chooser.choice(directories)]))
+
+
+async def _check_live(process: Process) -> None:
+    """fsck while everyone works: whatever dies meanwhile, the records of any moment are sound."""
+    try:
+        report = await check_cluster(process.environment, [META_ADDRESS])
+    except DfsError as error:
+        process.note(f"fsck gives up: {error}")
+        return
+    errors = [each for each in report.errors if not (report.unreachable and "I1" in each.check)]
+    if errors:
+        raise Violation(f"fsck under load: {errors[:5]}")
+    process.note(f"fsck: {report.inodes} inodes, {report.blocks} blocks are sound")
 
 
 async def _mend(cluster: Cluster, writers: list[Worker]) -> None:

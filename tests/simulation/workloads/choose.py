@@ -44,7 +44,7 @@ class StepChooser:
 
     def action(self) -> str:
         return self._random.choices(
-            ("step", "write", "read", "replace", "close"), (10, 6, 4, 1, 2)
+            ("step", "write", "read", "replace", "close", "fragment"), (20, 12, 8, 2, 4, 1)
         )[0]
 
     def step(self, tree: Tree) -> Step:
@@ -108,6 +108,12 @@ class StepChooser:
         return [
             (self._offset(size), self._data()) for _ in range(self._random.choice((1, 1, 1, 2, 4)))
         ]
+
+    def fragments(self) -> list[tuple[int, bytes]]:
+        """Many small writes far from each other: each becomes an extent of its own."""
+        start, stride = self._random.randrange(100_000), self._random.randint(300, 700)
+        count = self._random.randint(100, 350)
+        return [(start + stride * turn, self._random.randbytes(9)) for turn in range(count)]
 
     def _offset(self, size: int) -> int:
         limit = FILE_BYTES_MAX // 2

@@ -33,7 +33,7 @@ from tests.simulation.workloads.steps import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from tests.simulation.workloads.steps import Path
 
@@ -78,6 +78,14 @@ class Node:
         """One more version; nobody has promised it yet."""
         old = self.content.ljust(offset, b"\0")
         self.versions.append(old[:offset] + data + old[offset + len(data) :])
+
+    def write_all(self, writes: Sequence[tuple[int, bytes]]) -> None:
+        """Several writes as one version: after a crash each byte is an old or a new one."""
+        content = bytearray(self.content)
+        for offset, data in writes:
+            content.extend(bytes(max(0, offset - len(content))))
+            content[offset : offset + len(data)] = data
+        self.versions.append(bytes(content))
 
     def resize(self, size: int) -> None:
         """Truncation is durable when it returns, whatever became of the writes before it."""

@@ -168,6 +168,8 @@ class Writer:
             await self._write(client, ino, files[ino])
         elif action == "read":
             await self._read(client, ino, files[ino])
+        elif action == "fragment":
+            await self._fragment(client, ino, files[ino])
         elif action == "replace":
             await self._replace(client)
         elif ino in self._handles:
@@ -233,6 +235,15 @@ class Writer:
             assert written == len(data), f"{written} of {len(data)} bytes written"
         if self._random.random() < 0.5:
             await self._sync(client, ino, node)
+
+    async def _fragment(self, client: Client, ino: int, node: Node) -> None:
+        """Tear a file into so many extents that removing them takes several steps."""
+        handle = await self._open(client, ino)
+        fragments = self._chooser.fragments()
+        node.write_all(fragments)
+        self._note(f"writes {ino} in {len(fragments)} fragments")
+        for offset, data in fragments:
+            await client.write(handle, offset, data)
 
     async def _sync(self, client: Client, ino: int, node: Node) -> None:
         handle = self._handles[ino]
