@@ -53,6 +53,8 @@ class SlotWriter:
         indexes = [number + stride * turn for turn in range(SLOTS_PER_WRITER)]
         self._versions = {index: [bytes(place_of(index)[1])] for index in indexes}
         """Per slot: the synced bytes, then those after each later write."""
+        self._end = 0
+        """Where the last of this writer's bytes is, as far as its present client wrote it."""
 
     async def run(self, client: Client) -> None:
         """Work until told to stop; then everything is closed, and so it is durable."""
@@ -60,6 +62,7 @@ class SlotWriter:
         handle = await client.open(ino, os.O_RDWR, ROOT_USER)
         for index in self._versions:
             await self._recover(client, handle, index)
+        self._end = 0
         while not self.is_stopping:
             await trio.sleep(self._random.expovariate(1 / self._pause_s))
             handle = await self._act(client, ino, handle)
@@ -78,11 +81,15 @@ class SlotWriter:
 
     async def _act(self, client: Client, ino: InodeId, handle: FileHandle) -> FileHandle:
         index = self._random.choice(list(self._versions))
-        action = self._random.choices(("write", "read", "sync", "reopen"), (6, 4, 3, 1))[0]
+        action = self._random.choices(("write", "read", "stat", "sync", "reopen"), (6, 4, 4, 3, 1))[
+            0
+        ]
         if action == "write":
             await self._write(client, handle, index)
         elif action == "read":
             await self._check(client, handle, index)
+        elif action == "stat":
+            await self._check_size(client, ino)
         elif action == "sync":
             await self._sync(client, handle)
         else:
@@ -98,7 +105,14 @@ class SlotWriter:
         old = self._versions[index][-1]
         self._versions[index].append(old[:start] + data + old[start + len(data) :])
         self._note(f"writes slot {index} at {offset + start}: {len(data)} B")
+        self._end = max(self._end, offset + start + len(data))
         await client.write(handle, offset + start, data)
+
+    async def _check_size(self, client: Client, ino: InodeId) -> None:
+        """The file reaches at least as far as this client has written."""
+        size = (await client.getattr(ino)).size
+        if size < self._end:
+            raise Violation(f"{self.name}: the size is {size}, but {self._end} was written")
 
     async def _sync(self, client: Client, handle: FileHandle) -> None:
         counts = {index: len(versions) for index, versions in self._versions.items()}
