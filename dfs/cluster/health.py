@@ -45,12 +45,21 @@ def missing_parts(directory: ClusterDirectory, settings: ClusterSettings) -> lis
     if status is None:
         return ["the metadata server"]
     lacking = []
-    missing_count = settings.chunk_servers - count_up(status)
+    # One that just died counts as up until it was silent for a while: the supervisor knows sooner.
+    running_count = settings.chunk_servers - _idle_chunk_servers(directory)
+    missing_count = settings.chunk_servers - min(count_up(status), running_count)
     if missing_count > 0:
         lacking.append(f"{missing_count} chunk server" + ("s" if missing_count > 1 else ""))
     if not _is_mounted(directory, settings):
         lacking.append("the mount")
     return lacking
+
+
+def _idle_chunk_servers(directory: ClusterDirectory) -> int:
+    """Chunk servers whose process does not run, as their supervisor last saw it."""
+    state = directory.read_state()
+    parts = state.parts if state else ()
+    return sum(part.role.startswith("chunk-") and not part.pid for part in parts)
 
 
 def _is_mounted(directory: ClusterDirectory, settings: ClusterSettings) -> bool:

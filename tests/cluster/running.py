@@ -123,9 +123,11 @@ class Cluster:
         return state.supervisor
 
     def kill(self, role: str) -> int:
-        """SIGKILL, and return once it is gone; the supervisor starts it again. The pid it had."""
+        """SIGKILL, and return once it is gone and its supervisor, which starts it again, has seen
+        that. The pid it had."""
         pid = self._signal(role, signal.SIGKILL)
         _wait_gone(pid)
+        self._wait(lambda: self.pids().get(role) != pid, f"the death of {role} to be noticed")
         return pid
 
     def stop(self, role: str) -> None:

@@ -72,6 +72,10 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert missing_parts(place, SETTINGS) == ["the mount"]
     mounts[0] = MountEntry("/m", "fuse.dfs", "x", "0:1")
     assert missing_parts(place, SETTINGS) == []
+    dead = ClusterState(supervisor=1, parts=(*state.parts, PartState(role="chunk-0")))
+    place.state_path.write_bytes(msgspec.json.encode(dead))
+    assert missing_parts(place, SETTINGS) == ["1 chunk server"]
+    place.state_path.write_bytes(msgspec.json.encode(state))
     monkeypatch.setattr(health, "is_stale", lambda path: True)
     assert missing_parts(place, SETTINGS) == ["the mount"]
 
