@@ -3,7 +3,8 @@
 Watches the packets between clients and the metadata server, and the batches that become durable:
 
 - a number that is sent again carries the same op;
-- an outcome that is told again is the same outcome;
+- an outcome that is told again is the same outcome (a failure that never reached the client may be
+  decided anew by the next server: decisions/0004);
 - an op is answered with success only when its session's durable `last_op` has reached it (I3);
 - a session's `last_op` never goes back, and an ended session never returns.
 """
@@ -33,7 +34,8 @@ class ExactlyOnceChecker:
     def __init__(self, report: Callable[[str], None]) -> None:
         self._report = report
         self._ops: dict[_OpKey, Any] = {}
-        self._outcomes: dict[_OpKey, tuple[int, int]] = {}
+        self._outcomes: dict[_OpKey, tuple[str, tuple[int, int]]] = {}
+        """Which server told it last, and what: errno and inode number."""
         self._asked: dict[tuple[int, int], list[_OpKey]] = {}
         """Connection and request id → the ops of the request."""
         self._last_ops: dict[int, int] = {}
@@ -51,7 +53,7 @@ class ExactlyOnceChecker:
             if len(asked) != len(outcomes):
                 self._report(f"{len(asked)} ops got {len(outcomes)} outcomes")
             for op_key, outcome in zip(asked, outcomes, strict=False):
-                self._see_outcome(op_key, outcome)
+                self._see_outcome(sender, op_key, outcome)
 
     def _see_op(self, message: dict[str, Any], numbered: list[Any]) -> _OpKey:
         op_key = (message["session_id"], numbered[0])
@@ -60,17 +62,20 @@ class ExactlyOnceChecker:
             self._report(f"op {op_key} was {known} and is sent again as {numbered[1]}")
         return op_key
 
-    def _see_outcome(self, op_key: _OpKey, outcome: dict[str, Any]) -> None:
+    def _see_outcome(self, server: Process, op_key: _OpKey, outcome: dict[str, Any]) -> None:
         session_id, number = op_key
         errno = outcome.get("errno", 0)
         result = outcome.get("result") or {}
         inode = result.get("inode")
         told = (errno, inode[0] if inode else 0)
-        known = self._outcomes.setdefault(op_key, told)
+        teller, known = self._outcomes.get(op_key, (server.name, told))
+        if known[0] and teller != server.name:
+            known = told
         # After a restart the inode of a removal or a rename cannot be told any more.
         is_same = known[0] == told[0] and (known[1] == told[1] or 0 in (known[1], told[1]))
         if not is_same:
             self._report(f"op {op_key} was answered {known} and then {told}")
+        self._outcomes[op_key] = (server.name, told)
         is_done = errno == 0 and not outcome.get("kind")
         durable = self._last_ops.get(session_id, 0)
         if is_done and number > durable and session_id not in self._ended:
