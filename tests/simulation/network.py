@@ -60,6 +60,8 @@ class _Pipe:
         self.is_unread = False
         """The reader closed its end: a further send is answered with a reset."""
         self._changed = trio.Event()
+        self._reading: trio.CancelScope | None = None
+        """The reader's wait, which ends at its deadline: when the next bytes arrive."""
 
     @property
     def is_drained(self) -> bool:
@@ -74,6 +76,15 @@ class _Pipe:
     async def wait(self) -> None:
         await self._changed.wait()
 
+    async def wait_to_read(self) -> None:
+        """Return when bytes have arrived, or something else has changed for the reader."""
+        with trio.CancelScope(deadline=self.next_arrival_s) as scope:
+            self._reading = scope
+            try:
+                await self._changed.wait()
+            finally:
+                self._reading = None
+
     def put(self, data: bytes) -> None:
         """Send one piece; it arrives behind everything sent before."""
         assert data
@@ -83,7 +94,8 @@ class _Pipe:
         arrival_s = trio.current_time() + self._network.delay_s(len(data))
         self._last_arrival_s = max(self._last_arrival_s, arrival_s)
         self._chunks.append((self._last_arrival_s, data))
-        self.wake()
+        if self._reading is not None:
+            self._reading.deadline = self.next_arrival_s
 
     def end(self) -> None:
         """The sender closed: what is on its way still arrives."""
@@ -128,24 +140,31 @@ class _Pipe:
     @property
     def _is_held(self) -> bool:
         """Nothing arrives for now."""
-        is_cut = self._network.is_cut(self.source.host, self.target.host)
-        return is_cut or self.source.is_frozen or self.target.is_frozen
+        return self._network.is_cut(self.source.host, self.target.host)
 
     @property
     def next_arrival_s(self) -> float:
         """When to look again if nothing changes before."""
         return math.inf if self._is_held or not self._chunks else self._chunks[0][0]
 
+    @property
+    def is_readable(self) -> bool:
+        """`take` has something to say: bytes, the end, or that the connection is lost."""
+        if self._is_held:
+            return False
+        if self._chunks:
+            return self._chunks[0][0] <= trio.current_time()
+        return self._is_ended
+
     def take(self, max_bytes: int) -> bytes | None:
         """Bytes that have arrived; b"" at the end of the stream; None if there is nothing yet."""
-        if self._is_held:
+        if not self.is_readable:
             return None
         if self._chunks:
-            has_arrived = self._chunks[0][0] <= trio.current_time()
-            return self._take(max_bytes) if has_arrived else None
+            return self._take(max_bytes)
         if self._is_reset:
             raise trio.BrokenResourceError(os.strerror(errno.ECONNRESET))
-        return b"" if self._is_ended else None
+        return b""
 
     def _take(self, max_bytes: int) -> bytes:
         arrival_s, data = self._chunks.popleft()
@@ -225,20 +244,20 @@ class SimStream(trio.abc.Stream):
         assert not self._is_receiving, "two tasks receive from one stream"
         self._is_receiving = True
         try:
-            await trio.lowlevel.checkpoint()
             return await self._receive(max_bytes or 64 * KIB)
         finally:
             self._is_receiving = False
 
     async def _receive(self, max_bytes: int) -> bytes:
+        if self._in.is_readable:
+            await trio.lowlevel.checkpoint()
         while True:
             self._check_open()
             data = self._in.take(max_bytes)
             if data is not None:
                 return data
             self._network.awaited[self._in] = None
-            with trio.move_on_at(self._in.next_arrival_s):
-                await self._in.wait()
+            await self._in.wait_to_read()
 
     def _check_open(self) -> None:
         self._process.check_alive()
@@ -340,7 +359,6 @@ class SimNetwork:
             del self._listeners[listener.address]
 
     async def connect(self, process: Process, address: str) -> SimStream:
-        await process.wait_thawed()
         process.check_alive()
         host = address.rpartition(":")[0]
         await trio.sleep(self.delay_s(0))

@@ -2,9 +2,8 @@
 
     process     means                                     leaves when
     running     its tasks run in a scope of its own       main returned → ended · kill → dead
-    frozen      SIGSTOP, as far as others can tell:       thaw → running · kill → dead
-                its threads stand still, and nothing
-                of it leaves or arrives
+    frozen      SIGSTOP: none of its tasks runs, what     thaw → running · kill → dead
+                wakes them waits (`freezing.py`)
     dead        SIGKILL or loss of power hit it: its      never; a restart is a new process on the
                 tasks are cancelled at whatever they      same host
                 wait for
@@ -23,11 +22,13 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 
 from dfs.environment import Environment
+from tests.simulation.freezing import freeze_tasks
 from tests.simulation.trace import current_process
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from tests.simulation.freezing import FrozenTasks
     from tests.simulation.network import SimNetwork
     from tests.simulation.trace import Trace
 
@@ -57,7 +58,7 @@ class Process:
         self._network = network
         self._trace = trace
         self._scope = trio.CancelScope()
-        self._thawed: trio.Event | None = None
+        self._frozen: FrozenTasks | None = None
         self._blocking: dict[int, trio.CancelScope] = {}
         self._blocking_count = 0
         self._random = random.Random(f"{seed}/{name}/threads")
@@ -104,6 +105,7 @@ class Process:
             return
         self.is_alive = False
         self._trace.note("is killed", who=self.name)
+        self.thaw()
         self._network.drop_process(self, is_silent=is_silent)
         self._scope.cancel()
         for scope in list(self._blocking.values()):
@@ -111,25 +113,21 @@ class Process:
 
     @property
     def is_frozen(self) -> bool:
-        return self._thawed is not None
+        return self._frozen is not None
 
     def freeze(self) -> None:
-        """Let nothing of it leave or arrive, and its threads stand still."""
+        """Let none of its tasks run, until `thaw` or `kill`."""
         assert self.is_alive
+        assert self._frozen is None
         self.note("freezes")
-        self._thawed = trio.Event()
+        self._frozen = freeze_tasks(lambda task: task.context.get(current_process) == self.name)
 
     def thaw(self) -> None:
         """Let it go on where it was, believing that no time has passed."""
-        if self._thawed is not None:
+        if self._frozen is not None:
             self.note("thaws")
-            self._thawed.set()
-            self._thawed = None
-            self._network.wake_all()
-
-    async def wait_thawed(self) -> None:
-        while self._thawed is not None:
-            await self._thawed.wait()
+            frozen, self._frozen = self._frozen, None
+            frozen.thaw()
 
     def note(self, text: str) -> None:
         """Put a line into the trace."""
@@ -159,10 +157,10 @@ class Process:
 
     async def _pass_time(self, seconds: float) -> None:
         number = self._blocking_count = self._blocking_count + 1
-        with trio.CancelScope(shield=True) as scope:
+        deadline_s = trio.current_time() + seconds
+        with trio.CancelScope(shield=True, deadline=deadline_s) as scope:
             self._blocking[number] = scope
-            await trio.sleep(seconds)
-            await self.wait_thawed()
+            await trio.sleep_forever()
         del self._blocking[number]
         self.check_alive()
 

@@ -1,20 +1,27 @@
-"""Makes the order in which trio runs its tasks a function of a seed.
+"""Makes the order in which trio runs its tasks, and its time, a function of a seed.
 
-Two private names of trio, of the pinned version; `test_trio_switches.py` guards them. With the
-switch on, trio sorts each batch of runnable tasks by their number before it shuffles it with its
-own random source, which is seeded here.
+Private names of trio, of the pinned version; `test_trio_switches.py` guards them. With the switch
+on, trio sorts each batch of runnable tasks by their number before it shuffles it with its own
+random source, which is seeded here.
 """
 
 from __future__ import annotations
 
 import gc
+import math
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import trio
 from trio._core import _run as trio_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+TURNS_BETWEEN_POLLS = 1000
+"""Turns of trio's loop between two looks at the outside, which is only asked for Ctrl-C."""
+LAST_WORDS_S = 1.0
+"""Real time that trio may take to wake itself, as it does when a run ends."""
 
 
 @contextmanager
@@ -30,3 +37,60 @@ def seeded_scheduler(seed: str) -> Iterator[None]:
     finally:
         gc.enable()
         trio_run._ALLOW_DETERMINISTIC_SCHEDULING = was_deterministic  # type: ignore[misc]
+
+
+class VirtualClock(trio.abc.Clock):
+    """Stands still while a task can run, and jumps to the next deadline when none can.
+
+    As trio's MockClock, without its looks at the real clock, and jumping within one turn of the
+    loop: where trio would sleep until a descriptor or a deadline wakes it, this jumps.
+    """
+
+    def __init__(self) -> None:
+        self._now_s = 0.0
+
+    def start_clock(self) -> None:
+        """From here on nothing but time wakes a task."""
+        runner = trio_run.GLOBAL_RUN_CONTEXT.runner
+        runner.io_manager = _JumpingIO(runner, self)  # type: ignore[assignment]
+
+    def jump_to(self, time_s: float) -> None:
+        assert time_s >= self._now_s
+        self._now_s = time_s
+
+    def current_time(self) -> float:
+        return self._now_s
+
+    def deadline_to_sleep_time(self, deadline: float) -> float:
+        return max(0.0, deadline - self._now_s)
+
+
+class _JumpingIO:
+    """Where trio's loop would sleep, time jumps. No task of a run waits for a descriptor."""
+
+    def __init__(self, runner: trio_run.Runner, clock: VirtualClock) -> None:
+        self._runner = runner
+        self._clock = clock
+        self._real = runner.io_manager
+        self._turn = 0
+
+    def get_events(self, timeout_s: float) -> object:
+        self._turn += 1
+        if self._turn % TURNS_BETWEEN_POLLS == 0:
+            return self._real.get_events(0)
+        if timeout_s <= 0:
+            return ()
+        deadline_s = self._runner.deadlines.next_deadline()
+        if deadline_s < math.inf:
+            self._clock.jump_to(deadline_s)
+            return ()
+        events = self._real.get_events(LAST_WORDS_S)
+        assert events, "every task waits, and for no time: a deadlock"
+        return events
+
+    def process_events(self, events: Any) -> None:
+        if events:
+            self._real.process_events(events)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)

@@ -2,7 +2,7 @@
 
 | what would differ from run to run | what is there instead |
 |---|---|
-| time | trio's MockClock, which jumps when all tasks wait |
+| time | `scheduler.VirtualClock`, which jumps when all tasks wait |
 | the order in which tasks run | trio's scheduler, sorted by task number and shuffled by the seed |
 | threads | `Process.run_blocking`: inline, at a moment that the seed chooses |
 | network, disks, engines | `network.py`, `disk.py`, `engine.py` |
@@ -17,11 +17,10 @@ import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 import trio
-import trio.testing
 
 from tests.simulation.block_scene import play_blocks
 from tests.simulation.scene import play_files
-from tests.simulation.scheduler import seeded_scheduler
+from tests.simulation.scheduler import VirtualClock, seeded_scheduler
 from tests.simulation.trace import TraceHandler
 from tests.simulation.world import World
 
@@ -52,7 +51,7 @@ def run(seed: int, scenario: Scenario) -> Outcome:
         outcome.append(await _run_world(seed, scenario))
 
     with seeded_scheduler(f"{scenario.name}/{seed}/scheduler"):
-        trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+        trio.run(main, clock=VirtualClock())
     return outcome[0]
 
 

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+STRETCH_BYTES = 1024
+"""Compared at once: mostly one version explains all of a stretch."""
+
 
 def check_synced_bytes(versions: Sequence[bytes], found: bytes) -> str:
     """Why `found` cannot be what is left of a file (I3); empty when it can."""
@@ -22,10 +25,21 @@ def check_synced_bytes(versions: Sequence[bytes], found: bytes) -> str:
     sizes = [len(version) for version in versions]
     if not min(sizes) <= len(found) <= max(sizes):
         return f"size {len(found)}, expected {_range_text(min(sizes), max(sizes))}"
-    for at in range(len(found)):
-        if not any(_byte(version, at) == found[at] for version in versions):
-            return _difference(versions, found, at)
+    for start in range(0, len(found), STRETCH_BYTES):
+        stretch = found[start : start + STRETCH_BYTES]
+        if not any(version[start : start + len(stretch)] == stretch for version in versions):
+            at = _first_wrong(versions, found, range(start, start + len(stretch)))
+            if at is not None:
+                return _difference(versions, found, at)
     return ""
+
+
+def _first_wrong(versions: Sequence[bytes], found: bytes, stretch: range) -> int | None:
+    """The first place in the stretch whose byte is of no version."""
+    for at in stretch:
+        if not any(_byte(version, at) == found[at] for version in versions):
+            return at
+    return None
 
 
 def _byte(version: bytes, at: int) -> int:
