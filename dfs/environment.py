@@ -49,6 +49,10 @@ class Network(Protocol):
         ...
 
 
+async def no_fault(point: str) -> None:
+    """A fault point outside of the simulation: nothing happens here."""
+
+
 @dataclass(frozen=True)
 class Environment:
     """What a process may know of the world."""
@@ -58,3 +62,7 @@ class Environment:
     now_ns: Callable[[], int] = time.time_ns
     """Wall clock, nanoseconds since 1970: for time stamps only, never for decisions."""
     random: random.Random = field(default_factory=random.SystemRandom)
+    fault_point: Callable[[str], Awaitable[None]] = no_fault
+    """Awaited where a step is done and what follows from it is not. The argument says so, in words
+    of the form "this is done, that is not": a process that dies, or is slow, just there leaves the
+    hardest states behind, and timing alone rarely hits them. The simulation strikes there."""

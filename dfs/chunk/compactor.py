@@ -113,6 +113,7 @@ class Compactor:
         if left.live_bytes:
             # The walk did not find records that the index points to: their headers are damaged.
             await self._give_up_unreadable(number)
+        await self._environment.fault_point("a segment is copied, the old one is there")
         await self._store.mutate_all([RetireSegment(number)])
         freed = usage.end_bytes - usage.needed_bytes
         logger.info("segment %d: compacted, %d MiB given back", number, freed // MIB)

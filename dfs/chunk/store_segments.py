@@ -245,6 +245,7 @@ class SegmentStore(BlockStore):
         mutations = [pending.mutation for pending in batch]
         async with self._writing:
             step = await self._environment.run_blocking(self._step, mutations)
+            await self._environment.fault_point("a step is durable, nobody is answered")
         assert 0 < step.count <= len(batch)
         for _ in range(step.count):
             self._finish(self._queue.popleft(), step.error)

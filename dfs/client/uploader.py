@@ -67,6 +67,7 @@ class Uploader:
                 return None
             header, stored = encoded
             await self._put_patiently(header, stored)
+            await self._environment.fault_point("a block is stored, nothing names it")
             return header.block_id
 
     async def _put_patiently(self, header: BlockHeader, stored: list[Buffer]) -> None:

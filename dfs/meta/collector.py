@@ -98,8 +98,11 @@ class Collector:
         condemned = await self._condemn(queued)
         if not condemned:
             return False
+        await self._environment.fault_point("blocks are condemned, none is deleted")
         await self._delete(condemned)
+        await self._environment.fault_point("blocks are deleted, the deletion is not counted")
         self._deletions.finish()
+        await self._environment.fault_point("the deletion is counted, records are there")
         for step in _steps(condemned, STEP_BLOCKS):
             await self._committer.commit(partial(_forget, step))
         log.info("deleted %d blocks", len(condemned))

@@ -114,6 +114,7 @@ class Handlers:
         exports: Exports,
     ) -> None:
         self._run_blocking = environment.run_blocking
+        self._fault_point = environment.fault_point
         self._engine = engine
         self._settings = settings
         self._session_ttl_s = session_ttl_s
@@ -197,6 +198,7 @@ class Handlers:
         session = self._sessions.of(request.session_id, link)
         answers = session.stream.submit(request.ops, request.answered_below)
         outcomes = tuple([await answer() for answer in answers])
+        await self._fault_point("ops are durable, the answer is not sent")
         # Only with the outcomes: a client that is told to send all this again still holds them.
         if session.link_number == link.number:
             self._sessions.release(session, request.releases)

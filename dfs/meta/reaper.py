@@ -54,6 +54,7 @@ class Reaper:
         self._holds = holds
         self._lifetimes = lifetimes
         self._now_ns = environment.now_ns
+        self._fault_point = environment.fault_point
         self._orphans: dict[InodeId, None] = dict.fromkeys(orphans)
         """Inodes that have no name, or had none in a batch that failed."""
         self._queue: deque[InodeId] = deque(self._orphans)
@@ -133,7 +134,7 @@ class Reaper:
 
     async def _take_apart(self, ino: InodeId) -> None:
         while await self._committer.commit(self._step_of(ino)):
-            pass
+            await self._fault_point("an orphan is taken apart halfway")
         if not self._holds.is_held(ino):
             self._orphans.pop(ino, None)
 

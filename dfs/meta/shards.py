@@ -43,6 +43,7 @@ class ShardOwner:
     def __init__(self, engine: Engine, environment: Environment) -> None:
         self._engine = engine
         self._run_blocking = environment.run_blocking
+        self._fault_point = environment.fault_point
         self._fence: Fence | None = None
 
     @property
@@ -71,6 +72,7 @@ class ShardOwner:
         while True:
             try:
                 await self._write(puts, deletes)
+                await self._fault_point("the batch is durable, nobody knows")
                 return
             except Unknown as error:
                 log.warning("a commit's outcome is unknown: %s", error)

@@ -57,6 +57,10 @@ class Cluster:
     def servers(self) -> list[Machine]:
         return [self.meta, *self.chunks]
 
+    def machines_of(self, role: str) -> list[Machine]:
+        """Those that may become victims of a fault: meta, chunk or client."""
+        return {"meta": [self.meta], "chunk": self.chunks, "client": self.clients}[role]
+
     @property
     def min_copies(self) -> int:
         """As the metadata server understands a volume that does not say."""

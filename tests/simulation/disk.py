@@ -9,8 +9,8 @@ changes survives; the last surviving write may be torn at any byte, and where it
 have its full length, filled with zeros. A rename survives wholly or not at all. A full disk writes
 a prefix and says ENOSPC. A bad disk (`error_chance`) fails reads, writes and syncs now and then;
 what a failed sync was to write, no later sync writes. `flip` lets a stored bit rot. Syncs take
-milliseconds, now and then much longer. A process may be armed to die at any disk operation, before
-or after its effect.
+milliseconds, now and then much longer; of a slow disk (`slow_s`) seconds, and so do reads. A
+process may be armed to die at any disk operation, before or after its effect.
 """
 
 from __future__ import annotations
@@ -154,6 +154,8 @@ class Platter:
         self.root = _Directory()
         self.capacity_bytes = capacity_bytes
         self.locks: dict[str, SimDisk] = {}
+        self.slow_s = 0.0
+        """Mean time that every read and sync takes beyond what is usual."""
         self.error_chance = 0.0
         """How often a read, a write or a sync fails."""
         self.random = random.Random(f"{seed}/disk/{host}")
@@ -261,6 +263,8 @@ class SimDisk:
         assert length >= 0
         self._begin()
         data = bytes(self._file(name).content[offset : offset + length])
+        if self._platter.slow_s:
+            self._charge(self._platter.random.expovariate(1 / self._platter.slow_s))
         error = self._error(name, errno.EIO)
         if error is not None:
             raise error
@@ -282,7 +286,7 @@ class SimDisk:
 
     def _note_sync(self, name: str, count: int) -> None:
         chooser = self._platter.random
-        self._charge(chooser.expovariate(1 / SYNC_S))
+        self._charge(chooser.expovariate(1 / (SYNC_S + self._platter.slow_s)))
         if chooser.random() < SLOW_SYNC_CHANCE:
             self._charge(chooser.uniform(0, SLOW_SYNC_S))
         self._platter.trace.note(f"disk syncs {name}: {count} changes")

@@ -2,7 +2,8 @@
 
 Faults injected here: a process may be armed to die at an operation (`Process.operation`): before a
 commit, between its write and its sync (then the batch is there wholly or not at all), or after it
-and before anybody hears of it. Commits take milliseconds, now and then much longer.
+and before anybody hears of it. Commits take milliseconds, now and then much longer, and seconds
+while the disk is slow (`slow_s`).
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ class SimStorage(MemoryStorage):
         """Whose commit is under way."""
         self.observers: list[Callable[[Process, Batch], None]] = []
         """Called with every batch when it is durable."""
+        self.slow_s = 0.0
+        """Mean time that every commit takes beyond what is usual."""
 
     def lose_process(self) -> None:
         """The process that used it is dead: a commit under way may have happened."""
@@ -93,7 +96,7 @@ class SimEngine(Engine):
             self._storage.trace.note(f"commit refused: {error}", who=self._process.name)
             raise
         chooser = self._storage.random
-        self._process.charge(chooser.expovariate(1 / COMMIT_S))
+        self._process.charge(chooser.expovariate(1 / (COMMIT_S + self._storage.slow_s)))
         if chooser.random() < SLOW_COMMIT_CHANCE:
             self._process.charge(chooser.uniform(0, SLOW_COMMIT_S))
         self._process.operation()

@@ -1,33 +1,32 @@
 """The network of the simulation: streams in memory between hosts, with everything that goes wrong.
 
 Faults injected here: bytes arrive late, cut into pieces at any place; now and then a connection
-stalls; `break_connection` loses one with a random part of what was on its way; `cut` stops all
-traffic between two hosts until `heal`, after which TCP would deliver what waited. When a process
-dies its connections end; when its machine loses power nobody is told: the other side hears nothing
-until the machine is back.
+stalls; `break_connection` loses one with a random part of what was on its way, `lose_silently`
+without a word to either end (a half-open link, as a forgetful router makes them); `cut` stops all
+traffic between two hosts until `heal`, after which TCP would deliver what waited; `slow` makes
+their link slow. When a process dies its connections end; when its machine loses power
+nobody is told: the other side hears nothing until the machine is back.
 
-A connection is two pipes. Bytes of a pipe arrive in order; different pipes know nothing of each
-other. Every direction is read by a `PacketTap`, whose packets go into the trace and to observers.
+Bytes of a connection arrive in order, those of different connections in any (`pipes.py`). Every
+direction is read by a `PacketTap`, whose packets go into the trace and to observers.
 """
 
 from __future__ import annotations
 
 import errno
-import math
-import os
 import random
-from collections import deque
 from typing import TYPE_CHECKING
 
 import trio
 
 from dfs.environment import Listener, Network
 from dfs.limits import KIB, MIB
-from tests.simulation.packets import PacketTap, SeenPacket
+from tests.simulation.pipes import Connection, Pipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.simulation.packets import SeenPacket
     from tests.simulation.process import Process
     from tests.simulation.trace import Trace
 
@@ -39,162 +38,6 @@ STALL_CHANCE = 0.003
 STALL_S = 0.25
 TINY_PIECE_CHANCE = 0.02
 ACCEPT_QUEUE_MAX = 128
-
-
-class _Pipe:
-    """One direction of a connection."""
-
-    def __init__(self, network: SimNetwork, source: Process, target: Process) -> None:
-        self.source = source
-        self.target = target
-        self.tap = PacketTap()
-        self.bytes_on_way = 0
-        self._network = network
-        self._chunks: deque[tuple[float, bytes]] = deque()
-        self._last_arrival_s = 0.0
-        self._is_ended = False
-        """No byte follows: after the chunks comes the end of the stream, or a reset."""
-        self._is_reset = False
-        self.is_void = False
-        """The other machine has no power: what is sent is gone, and nobody says so."""
-        self.is_unread = False
-        """The reader closed its end: a further send is answered with a reset."""
-        self._changed = trio.Event()
-        self._reading: trio.CancelScope | None = None
-        """The reader's wait, which ends at its deadline: when the next bytes arrive."""
-
-    @property
-    def is_drained(self) -> bool:
-        """Nothing that was sent can still arrive."""
-        is_read = self.target.is_alive and not self.is_unread
-        return not self._chunks or self.is_void or not is_read
-
-    def wake(self) -> None:
-        self._changed.set()
-        self._changed = trio.Event()
-
-    async def wait(self) -> None:
-        await self._changed.wait()
-
-    async def wait_to_read(self) -> None:
-        """Return when bytes have arrived, or something else has changed for the reader."""
-        with trio.CancelScope(deadline=self.next_arrival_s) as scope:
-            self._reading = scope
-            try:
-                await self._changed.wait()
-            finally:
-                self._reading = None
-
-    def put(self, data: bytes) -> None:
-        """Send one piece; it arrives behind everything sent before."""
-        assert data
-        self.bytes_on_way += len(data)
-        if self.is_void or self.is_unread:
-            return
-        arrival_s = trio.current_time() + self._network.delay_s(len(data))
-        self._last_arrival_s = max(self._last_arrival_s, arrival_s)
-        self._chunks.append((self._last_arrival_s, data))
-        if self._reading is not None:
-            self._reading.deadline = self.next_arrival_s
-
-    def end(self) -> None:
-        """The sender closed: what is on its way still arrives."""
-        self._is_ended = True
-        self.wake()
-
-    def reset(self, kept_chunks: int) -> int:
-        """The connection is lost: only the first chunks arrive. Returns the bytes that do not."""
-        lost = 0
-        while len(self._chunks) > kept_chunks:
-            lost += len(self._chunks.pop()[1])
-        self._is_ended = self._is_reset = True
-        self.is_void = False
-        self.wake()
-        return lost
-
-    def stop_reading(self) -> None:
-        """The reader closed its end."""
-        self.is_unread = True
-        self.wake()
-
-    def darken(self) -> None:
-        """One of the machines lost its power: nothing arrives any more, not even the end."""
-        self._chunks.clear()
-        self.is_void = True
-        self.wake()
-
-    @property
-    def chunk_count(self) -> int:
-        return len(self._chunks)
-
-    def check_writable(self) -> None:
-        if self._is_reset or self.is_unread:
-            raise trio.BrokenResourceError(os.strerror(errno.ECONNRESET))
-        if self._is_ended:
-            raise trio.ClosedResourceError("closed here")
-
-    @property
-    def is_over(self) -> bool:
-        return self._is_ended
-
-    @property
-    def _is_held(self) -> bool:
-        """Nothing arrives for now."""
-        return self._network.is_cut(self.source.host, self.target.host)
-
-    @property
-    def next_arrival_s(self) -> float:
-        """When to look again if nothing changes before."""
-        return math.inf if self._is_held or not self._chunks else self._chunks[0][0]
-
-    @property
-    def is_readable(self) -> bool:
-        """`take` has something to say: bytes, the end, or that the connection is lost."""
-        if self._is_held:
-            return False
-        if self._chunks:
-            return self._chunks[0][0] <= trio.current_time()
-        return self._is_ended
-
-    def take(self, max_bytes: int) -> bytes | None:
-        """Bytes that have arrived; b"" at the end of the stream; None if there is nothing yet."""
-        if not self.is_readable:
-            return None
-        if self._chunks:
-            return self._take(max_bytes)
-        if self._is_reset:
-            raise trio.BrokenResourceError(os.strerror(errno.ECONNRESET))
-        return b""
-
-    def _take(self, max_bytes: int) -> bytes:
-        arrival_s, data = self._chunks.popleft()
-        if len(data) > max_bytes:
-            self._chunks.appendleft((arrival_s, data[max_bytes:]))
-            data = data[:max_bytes]
-        self.bytes_on_way -= len(data)
-        self.wake()
-        return data
-
-
-class Connection:
-    """Two pipes between two processes; numbered over the whole run."""
-
-    def __init__(self, network: SimNetwork, number: int, client: Process, server: Process) -> None:
-        self.number = number
-        self.client = client
-        self.server = server
-        self.to_server = _Pipe(network, client, server)
-        self.to_client = _Pipe(network, server, client)
-
-    @property
-    def pipes(self) -> tuple[_Pipe, _Pipe]:
-        return (self.to_server, self.to_client)
-
-    def joins(self, host: str) -> bool:
-        return host in (self.client.host, self.server.host)
-
-    def __str__(self) -> str:
-        return f"connection {self.number} {self.client.name}-{self.server.name}"
 
 
 class SimStream(trio.abc.Stream):
@@ -326,11 +169,13 @@ class SimNetwork:
         self._connections: dict[int, Connection] = {}
         self._connection_count = 0
         self._cuts: dict[tuple[str, str], None] = {}
+        self._slow: dict[tuple[str, str], float] = {}
+        """Source and target host → mean delay of a piece between them, where it is not usual."""
         self._dark_hosts: dict[str, None] = {}
         self._healed = trio.Event()
-        self.awaited: dict[_Pipe, None] = {}
+        self.awaited: dict[Pipe, None] = {}
         """Pipes that somebody waits at, or has waited since the last heal."""
-        self._last_words: list[_Pipe] = []
+        self._last_words: list[Pipe] = []
         """What dead processes sent before they died."""
         self.observers: list[Callable[[Connection, Process, SeenPacket], None]] = []
         """Called with every packet as it leaves: (connection, sender, packet)."""
@@ -361,7 +206,7 @@ class SimNetwork:
     async def connect(self, process: Process, address: str) -> SimStream:
         process.check_alive()
         host = address.rpartition(":")[0]
-        await trio.sleep(self.delay_s(0))
+        await trio.sleep(self.delay_s(0, process.host, host))
         while self.is_cut(process.host, host) or host in self._dark_hosts:
             await self.wait_for_heal()
         process.check_alive()
@@ -375,7 +220,7 @@ class SimNetwork:
         self._connections[connection.number] = connection
         self._trace.note(f"opens {connection}", who=process.name)
         stream = SimStream(self, connection, process)
-        await trio.sleep(self.delay_s(0))
+        await trio.sleep(self.delay_s(0, host, process.host))
         return stream
 
     def forget_if_over(self, connection: Connection) -> None:
@@ -383,7 +228,7 @@ class SimNetwork:
             self._connections.pop(connection.number, None)
 
     def tell(
-        self, connection: Connection, sender: Process, target: Process, pipe: _Pipe, data: bytes
+        self, connection: Connection, sender: Process, target: Process, pipe: Pipe, data: bytes
     ) -> None:
         """Show what leaves to the trace and the observers."""
         for packet in pipe.tap.feed(data):
@@ -393,8 +238,10 @@ class SimNetwork:
 
     # ------------------------------------------------------------ how bytes travel
 
-    def delay_s(self, size: int) -> float:
-        delay_s = self._random.expovariate(1 / LATENCY_S) + size / BYTES_PER_S
+    def delay_s(self, size: int, source: str, target: str) -> float:
+        """How long `size` bytes travel between these hosts."""
+        latency_s = self._slow.get((source, target), LATENCY_S)
+        delay_s = self._random.expovariate(1 / latency_s) + size / BYTES_PER_S
         if self._random.random() < STALL_CHANCE:
             delay_s += self._random.uniform(0, STALL_S)
         return delay_s
@@ -426,6 +273,24 @@ class SimNetwork:
             lost += pipe.reset(chooser.randint(0, pipe.chunk_count))
         self._connections.pop(connection.number, None)
         self._trace.note(f"loses {connection}, {lost} bytes", who="network")
+
+    def lose_silently(self, chooser: random.Random) -> None:
+        """Lose one connection, and tell neither end: what they send from now on is gone."""
+        if not self._connections:
+            return
+        connection = chooser.choice(list(self._connections.values()))
+        for pipe in connection.pipes:
+            pipe.darken()
+        self._trace.note(f"loses {connection}, and tells nobody", who="network")
+
+    def slow(self, host: str, other: str, latency_s: float | None) -> None:
+        """Let every piece between two hosts take about this long; None: as usual."""
+        if latency_s is None:
+            self._slow.pop((host, other), None)
+            self._slow.pop((other, host), None)
+            return
+        self._slow[host, other] = self._slow[other, host] = latency_s
+        self._trace.note(f"{host} | {other} is slow: {latency_s:.3f} s", who="network")
 
     def cut(self, host: str, other: str, *, is_one_way: bool = False) -> None:
         """Let nothing pass from `host` to `other`, nor back unless one-way."""

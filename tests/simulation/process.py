@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 
 from dfs.environment import Environment
+from tests.simulation.doom import Doom
+from tests.simulation.fault_points import FaultPoints
 from tests.simulation.freezing import freeze_tasks
 from tests.simulation.trace import current_process
 
@@ -46,9 +48,17 @@ class Killed(BaseException):
 
 
 class Process:
-    """One process: made by `World.start`, ended by its main, `kill`, or an armed disk operation."""
+    """One process: made by `World.start`, ended by its main, `kill`, or its doom."""
 
-    def __init__(self, name: str, host: str, network: SimNetwork, seed: str, trace: Trace) -> None:
+    def __init__(
+        self,
+        name: str,
+        host: str,
+        network: SimNetwork,
+        seed: str,
+        trace: Trace,
+        points: FaultPoints | None = None,
+    ) -> None:
         self.name = name
         self.host = host
         self.is_alive = True
@@ -63,17 +73,21 @@ class Process:
         self._blocking_count = 0
         self._random = random.Random(f"{seed}/{name}/threads")
         self._charged_s = 0.0
-        self._operations_left: int | None = None
-        self._on_armed: Callable[[], None] | None = None
+        self.clock_offset_ns = 0
+        """How far its wall clock is from the right time."""
+        self._points = points or FaultPoints(seed)
+        self._doom: Doom | None = None
         self.environment = Environment(
             network=network.of_process(self),
             run_blocking=self.run_blocking,
             now_ns=self.now_ns,
             random=random.Random(f"{seed}/{name}/process"),
+            fault_point=self.fault_point,
         )
 
     def now_ns(self) -> int:
-        return WALL_CLOCK_START_NS + round(trio.current_time() * 1_000_000) * 1_000
+        right_ns = WALL_CLOCK_START_NS + round(trio.current_time() * 1_000_000) * 1_000
+        return right_ns + self.clock_offset_ns
 
     async def run(self, main: Callable[[Process], Awaitable[None]]) -> None:
         """Run to the end, whatever ends it. Never raises what the process raised."""
@@ -97,6 +111,7 @@ class Process:
             self._trace.note("ends", who=self.name)
             self._network.drop_process(self, is_silent=False)
         self.is_alive = False
+        self.disarm()
         self.ended.set()
 
     def kill(self, *, is_silent: bool = False) -> None:
@@ -105,6 +120,7 @@ class Process:
             return
         self.is_alive = False
         self._trace.note("is killed", who=self.name)
+        self.disarm()
         self.thaw()
         self._network.drop_process(self, is_silent=is_silent)
         self._scope.cancel()
@@ -176,23 +192,34 @@ class Process:
 
     # ------------------------------------------------------------ death at a moment within
 
-    def arm(self, operations: int, on_reached: Callable[[], None]) -> None:
-        """Call `on_reached`, which kills, at the `operations`-th disk or engine operation from
-        now: in the middle of what a worker thread does."""
-        assert operations >= 1
-        self._operations_left = operations
-        self._on_armed = on_reached
+    def arm(self, moment: str, count: int, strike: Callable[[], None]) -> None:
+        """Call `strike`, which kills, at the `count`-th such moment from now (`doom.py`)."""
+        self.disarm()
+        self._doom = Doom(self.name, moment, count, strike)
+
+    def disarm(self) -> None:
+        """Let it live."""
+        if self._doom is not None:
+            self._doom.lift()
+            self._doom = None
 
     def operation(self) -> None:
         """Disk and engine call this around every operation. Raises Killed when dead."""
+        self._pass("operation")
+
+    async def fault_point(self, point: str) -> None:
+        """The process has come to a fault point of the product."""
+        self._pass("point")
+        delay_s = self._points.delay_s(point)
+        if delay_s:
+            self.note(f"is slow where {point}: {delay_s:.3f} s")
+            await trio.sleep(delay_s)
+            self.check_alive()
+
+    def _pass(self, moment: str) -> None:
         self.check_alive()
-        if self._operations_left is None:
-            return
-        self._operations_left -= 1
-        if self._operations_left <= 0:
-            self._operations_left = None
-            assert self._on_armed is not None
-            self._on_armed()
+        if self._doom is not None:
+            self._doom.count(moment)
             self.check_alive()
 
 

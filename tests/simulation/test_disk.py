@@ -152,7 +152,7 @@ def test_a_process_dies_in_the_middle_of_its_work() -> None:
         def die(process: Process = process) -> None:
             process.is_alive = False
 
-        process.arm(operations, die)
+        process.arm("operation", operations, die)
         with pytest.raises(Killed):
             _work(disk)
         reached.append(sorted(platter.root.entries))

@@ -206,3 +206,27 @@ async def test_the_trace_names_every_packet(autojump_clock: object) -> None:
     shown = [line for line in pair.trace.lines if "StatFs" in line]
     assert len(shown) == 2
     assert shown[0].endswith("client    → server #1 StatFs  +7 B")
+
+
+async def test_a_half_open_connection_says_nothing_to_either_end(autojump_clock: object) -> None:
+    pair = _Pair()
+    near, far = await pair.open()
+    pair.network.lose_silently(random.Random(1))
+    await near.send_all(_packets(10))
+    await near.aclose()
+    with trio.move_on_after(3600) as scope:
+        await far.receive_some(4096)
+    assert scope.cancelled_caught
+
+
+async def test_a_slow_link_is_late_and_loses_nothing(autojump_clock: object) -> None:
+    pair = _Pair()
+    near, far = await pair.open()
+    pair.network.slow("c", "s", 2.0)
+    started_s = trio.current_time()
+    await near.send_all(_packets(10))
+    await near.aclose()
+    assert await _receive_all(far) == _packets(10)
+    assert trio.current_time() - started_s > 0.01
+    pair.network.slow("c", "s", None)
+    assert pair.network.delay_s(10, "c", "s") < 0.1

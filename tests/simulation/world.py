@@ -10,6 +10,7 @@ import trio
 from dfs.errors import DfsError
 from tests.simulation.disk import Platter
 from tests.simulation.engine import SimStorage
+from tests.simulation.fault_points import FaultPoints
 from tests.simulation.network import SimNetwork
 from tests.simulation.process import Process, describe_error
 from tests.simulation.trace import Trace
@@ -33,6 +34,7 @@ class Machine:
         self.platter = Platter(host, world.seed, world.trace)
         self.storage = SimStorage(host, world.seed, world.trace)
         self.process: Process | None = None
+        self.clock_offset_ns = 0
         self.has_bad_disk = False
         """Its process may end with a DfsError, and is started again then."""
         self._world = world
@@ -47,12 +49,16 @@ class Machine:
     def start(self) -> Process:
         """Begin a new process; the machine has power again if it had none."""
         assert not self.is_running
-        self._world.network.power_on(self.host)
+        world = self._world
+        world.network.power_on(self.host)
         self._start_count += 1
         name = f"{self.host}.{self._start_count}"
-        process = Process(name, self.host, self._world.network, self._world.seed, self._world.trace)
+        process = Process(
+            name, self.host, world.network, world.seed, world.trace, world.fault_points
+        )
+        process.clock_offset_ns = self.clock_offset_ns
         self.process = process
-        self._world.nursery.start_soon(self._run, process)
+        world.nursery.start_soon(self._run, process)
         return process
 
     async def _run(self, process: Process) -> None:
@@ -101,10 +107,20 @@ class Machine:
         self.start()
         return frozen
 
-    def arm(self, operations: int, *, is_power_cut: bool) -> None:
-        """Die at the `operations`-th disk or engine operation from now."""
+    def arm(self, moment: str, count: int, *, is_power_cut: bool) -> None:
+        """Die at the `count`-th such moment from now (`doom.py`)."""
         assert self.process is not None
-        self.process.arm(operations, self.cut_power if is_power_cut else self.kill)
+        self.process.arm(moment, count, self.cut_power if is_power_cut else self.kill)
+
+    def set_clock(self, offset_ns: int) -> None:
+        """Let its wall clock be wrong by this much."""
+        self.clock_offset_ns = offset_ns
+        if self.process is not None:
+            self.process.clock_offset_ns = offset_ns
+
+    def slow_disk(self, seconds: float) -> None:
+        """Let every operation of its disk take about this much longer; 0: not any more."""
+        self.platter.slow_s = self.storage.slow_s = seconds
 
 
 def _is_all_dfs(error: BaseException) -> bool:
@@ -121,6 +137,7 @@ class World:
         self.trace = Trace()
         self.network = SimNetwork(self.seed, self.trace)
         self.nursery = nursery
+        self.fault_points = FaultPoints(self.seed)
         self.random = random.Random(f"{seed}/world")
         self.machines: dict[str, Machine] = {}
         self.replaced: list[Process] = []

@@ -1,10 +1,11 @@
 """Processes and machines that die.
 
 One victim at a time, so that with two copies there is always one: it dies by SIGKILL or by loss of
-power, either at a moment in time, or armed at one of its next disk or engine operations, which is
-in the middle of what it does. It comes back after a while. `all` is every machine at once: only
-what is on stable storage is left of the cluster. `frozen` is a metadata server that stands still
-until its clients have given it up, while another one takes its place; then it goes on (I7).
+power, either at a moment in time, or in the middle of what it does: at one of its next disk or
+engine operations, steps of a task, or fault points (`doom.py`). It comes back after a while. `all`
+is every machine at once: only what is on stable storage is left of the cluster. `frozen` is a
+metadata server that stands still until its clients have given it up, while another one takes its
+place; then it goes on (I7).
 
 A dead client's last packets may still be on their way; its successor starts when they have arrived
 or are lost, since until then nobody can say which of its changes will be there.
@@ -18,13 +19,13 @@ from typing import TYPE_CHECKING
 import trio
 
 from dfs.limits import CALL_TIMEOUT_S, KEEP_ALIVE_S
+from tests.simulation.doom import MOMENTS
 
 if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster
     from tests.simulation.world import Machine
 
 ARMED_CHANCE = 0.5
-ARMED_OPERATIONS_MAX = 40
 ARMED_PATIENCE_S = 3.0
 DOWN_S_MAX = 4.0
 GIVEN_UP_S = KEEP_ALIVE_S + CALL_TIMEOUT_S + 1.0
@@ -42,18 +43,12 @@ async def kill_processes(cluster: Cluster) -> None:
         elif kind == "frozen":
             await _freeze(cluster, chooser)
         else:
-            await _strike_one(cluster, chooser.choice(_machines(cluster, kind)), chooser)
-
-
-def _machines(cluster: Cluster, kind: str) -> list[Machine]:
-    by_kind = {"meta": [cluster.meta], "chunk": cluster.chunks, "client": cluster.clients}
-    return by_kind[kind]
+            await _strike_one(cluster, chooser.choice(cluster.machines_of(kind)), chooser)
 
 
 async def _strike_one(cluster: Cluster, machine: Machine, chooser: random.Random) -> None:
     if machine.is_running:
-        is_client = machine in cluster.clients
-        await strike(machine, chooser, is_armed=not is_client and chooser.random() < ARMED_CHANCE)
+        await strike(machine, chooser, is_armed=chooser.random() < ARMED_CHANCE)
         await restart(cluster, machine, chooser)
 
 
@@ -72,7 +67,8 @@ async def _die_within(machine: Machine, chooser: random.Random, *, is_power_cut:
     """Die in the middle of what it does, or after a while if it does nothing."""
     process = machine.process
     assert process is not None
-    machine.arm(chooser.randint(1, ARMED_OPERATIONS_MAX), is_power_cut=is_power_cut)
+    moment = chooser.choice(list(MOMENTS))
+    machine.arm(moment, chooser.randint(1, MOMENTS[moment]), is_power_cut=is_power_cut)
     try:
         with trio.move_on_after(ARMED_PATIENCE_S):
             await process.ended.wait()

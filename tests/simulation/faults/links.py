@@ -1,0 +1,45 @@
+"""Links that work badly: slow ones, and half open ones.
+
+A slow link takes up to `latency_s_max` per piece for a while. A half-open connection loses all that
+is sent, and tells neither end: only silence says so. Neither may cost more than a delay.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import msgspec
+import trio
+
+if TYPE_CHECKING:
+    from tests.simulation.cluster import Cluster
+
+
+class Links(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `[faults.links]` may say."""
+
+    every_s: float
+    """Mean time between two."""
+    half_open_chance: float = 0.4
+    latency_s_max: float = 0.5
+    slow_s_max: float = 8.0
+    """How long a link stays slow."""
+
+
+async def spoil_links(cluster: Cluster, options: Links) -> None:
+    """Spoil one link at a time until cancelled; then all have their usual speed."""
+    chooser = random.Random(f"{cluster.world.seed}/links")
+    network = cluster.world.network
+    while True:
+        await trio.sleep(chooser.expovariate(1 / options.every_s))
+        if chooser.random() < options.half_open_chance:
+            network.lose_silently(chooser)
+            continue
+        hosts = [machine.host for machine in [*cluster.servers, *cluster.clients]]
+        host, other = chooser.sample(hosts, 2)
+        network.slow(host, other, chooser.uniform(0, options.latency_s_max))
+        try:
+            await trio.sleep(chooser.uniform(0, options.slow_s_max))
+        finally:
+            network.slow(host, other, None)
