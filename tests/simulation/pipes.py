@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from tests.simulation.packets import PacketTap
+from tests.simulation.scheduler import Alarm
 
 if TYPE_CHECKING:
     from tests.simulation.network import SimNetwork
@@ -41,8 +42,8 @@ class Pipe:
         self.is_unread = False
         """The reader closed its end: a further send is answered with a reset."""
         self._changed = trio.Event()
-        self._reading: trio.CancelScope | None = None
-        """The reader's wait, which ends at its deadline: when the next bytes arrive."""
+        self._reading: Alarm | None = None
+        """Rings for the waiting reader when the next bytes arrive, or something else changes."""
 
     @property
     def is_drained(self) -> bool:
@@ -53,18 +54,20 @@ class Pipe:
     def wake(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
+        if self._reading is not None:
+            self._reading.ring()
 
     async def wait(self) -> None:
         await self._changed.wait()
 
     async def wait_to_read(self) -> None:
         """Return when bytes have arrived, or something else has changed for the reader."""
-        with trio.CancelScope(deadline=self.next_arrival_s) as scope:
-            self._reading = scope
-            try:
-                await self._changed.wait()
-            finally:
-                self._reading = None
+        alarm = self._reading = Alarm()
+        alarm.set(self.next_arrival_s)
+        try:
+            await alarm.wait()
+        finally:
+            self._reading = None
 
     def put(self, data: bytes) -> None:
         """Send one piece; it arrives behind everything sent before."""
@@ -78,7 +81,7 @@ class Pipe:
         self._last_arrival_s = max(self._last_arrival_s, arrival_s)
         self._chunks.append((self._last_arrival_s, data))
         if self._reading is not None:
-            self._reading.deadline = self.next_arrival_s
+            self._reading.set(self.next_arrival_s)
 
     def end(self) -> None:
         """The sender closed: what is on its way still arrives."""

@@ -25,6 +25,7 @@ from dfs.environment import Environment
 from tests.simulation.doom import Doom
 from tests.simulation.fault_points import FaultPoints
 from tests.simulation.freezing import freeze_tasks
+from tests.simulation.scheduler import Alarm
 from tests.simulation.trace import current_process
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Process:
         self._trace = trace
         self._scope = trio.CancelScope()
         self._frozen: FrozenTasks | None = None
-        self._blocking: dict[int, trio.CancelScope] = {}
+        self._blocking: dict[int, Alarm] = {}
         self._blocking_count = 0
         self._random = random.Random(f"{seed}/{name}/threads")
         self._charged_s = 0.0
@@ -124,8 +125,8 @@ class Process:
         self.thaw()
         self._network.drop_process(self, is_silent=is_silent)
         self._scope.cancel()
-        for scope in list(self._blocking.values()):
-            scope.cancel()
+        for alarm in list(self._blocking.values()):
+            alarm.ring()
 
     @property
     def is_frozen(self) -> bool:
@@ -173,10 +174,9 @@ class Process:
 
     async def _pass_time(self, seconds: float) -> None:
         number = self._blocking_count = self._blocking_count + 1
-        deadline_s = trio.current_time() + seconds
-        with trio.CancelScope(shield=True, deadline=deadline_s) as scope:
-            self._blocking[number] = scope
-            await trio.sleep_forever()
+        alarm = self._blocking[number] = Alarm()
+        alarm.set(trio.current_time() + seconds)
+        await alarm.wait(is_shielded=True)
         del self._blocking[number]
         self.check_alive()
 
