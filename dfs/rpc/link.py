@@ -17,6 +17,8 @@ from dfs.core.packets import BUFFER_BYTES, Packet, PacketReader
 from dfs.limits import KIB, MIB
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dfs.core.packets import Buffer
 
 M = TypeVar("M")
@@ -40,6 +42,7 @@ class Link(Generic[M]):
     def __init__(self, stream: trio.abc.Stream, message_type: Any) -> None:
         self._stream = stream
         self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
+        self._write: Callable[[list[Buffer]], int] | None = _write_of(stream)
         self._reader: PacketReader[M] = PacketReader(message_type)
         self._queue: deque[Buffer] = deque()
         self._queued_bytes = 0
@@ -64,8 +67,8 @@ class Link(Generic[M]):
         """Send a packet without waiting. The buffers must not change until they have been sent."""
         if self._is_closed:
             raise trio.ClosedResourceError("the link is closed")
-        if self._socket is not None and self._queued_bytes == 0:
-            buffers = self._write_now(self._socket, buffers)
+        if self._write is not None and self._queued_bytes == 0:
+            buffers = self._write_now(self._write, buffers)
         if buffers:
             self._queue.extend(buffers)
             self._queued_bytes += sum(len(buffer) for buffer in buffers)
@@ -140,10 +143,12 @@ class Link(Generic[M]):
                 self._reader.filled(count)
             return count
 
-    def _write_now(self, socket: trio.socket.SocketType, buffers: list[Buffer]) -> list[Buffer]:
+    def _write_now(
+        self, write: Callable[[list[Buffer]], int], buffers: list[Buffer]
+    ) -> list[Buffer]:
         """Give the kernel what it takes without waiting; returns the rest."""
         try:
-            count = os.writev(socket.fileno(), buffers[:BUFFERS_PER_WRITE_MAX])
+            count = write(buffers[:BUFFERS_PER_WRITE_MAX])
         except BlockingIOError:
             return buffers
         except OSError as error:
@@ -172,6 +177,18 @@ class Link(Generic[M]):
             total += len(parts[-1])
         assert total > 0
         return first if len(parts) == 1 else b"".join(parts)
+
+
+def _write_of(stream: trio.abc.Stream) -> Callable[[list[Buffer]], int] | None:
+    """How to hand buffers to the kernel without waiting, as writev(2) does; None: `send_all` only.
+
+    The simulation's streams have a `write_now` for it.
+    """
+    if isinstance(stream, trio.SocketStream):
+        socket = stream.socket
+        return lambda buffers: os.writev(socket.fileno(), buffers)
+    write_now: Callable[[list[Buffer]], int] | None = getattr(stream, "write_now", None)
+    return write_now
 
 
 def _after(buffers: list[Buffer], count: int) -> list[Buffer]:

@@ -14,6 +14,7 @@ direction is read by a `PacketTap`, whose packets go into the trace and to obser
 from __future__ import annotations
 
 import errno
+import os
 import random
 from typing import TYPE_CHECKING
 
@@ -24,8 +25,9 @@ from dfs.limits import KIB, MIB
 from tests.simulation.pipes import Connection, Pipe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from dfs.core.packets import Buffer
     from tests.simulation.packets import SeenPacket
     from tests.simulation.process import Process
     from tests.simulation.trace import Trace
@@ -74,11 +76,31 @@ class SimStream(trio.abc.Stream):
                 await self._out.wait()
                 self._check_open()
                 continue
-            size = self._network.piece_bytes(min(room, len(data) - position))
-            piece = data[position : position + size]
-            position += size
-            self._network.tell(self._connection, self._process, self._other, self._out, piece)
-            self._out.put(piece)
+            position += self._put_piece(data[position : position + room])
+
+    def _put_piece(self, data: bytes) -> int:
+        """Send the first part of it; returns its size."""
+        piece = data[: self._network.piece_bytes(len(data))]
+        self._network.tell(self._connection, self._process, self._other, self._out, piece)
+        self._out.put(piece)
+        return len(piece)
+
+    def write_now(self, buffers: Sequence[Buffer]) -> int:
+        """Send what the pipe has room for, without waiting; returns the bytes taken, as writev(2).
+
+        Raises BlockingIOError when there is no room, trio's errors when the stream is not usable.
+        """
+        assert not self._is_sending, "two tasks send on one stream"
+        self._check_open()
+        self._out.check_writable()
+        room = PIPE_BYTES_MAX - self._out.bytes_on_way
+        if room <= 0:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        data = b"".join(bytes(buffer) for buffer in buffers)[:room]
+        position = 0
+        while position < len(data):
+            position += self._put_piece(data[position:])
+        return position
 
     async def wait_send_all_might_not_block(self) -> None:
         await trio.lowlevel.checkpoint()
