@@ -22,6 +22,7 @@ import trio
 
 from dfs.environment import Listener, Network
 from dfs.limits import KIB, MIB
+from tests.simulation.packets import SentPacket
 from tests.simulation.pipes import Connection, Pipe
 
 if TYPE_CHECKING:
@@ -254,7 +255,7 @@ class SimNetwork:
     ) -> None:
         """Show what leaves to the trace and the observers."""
         for packet in pipe.tap.feed(data):
-            self._trace.note(f"→ {target.name} {packet}", who=sender.name)
+            self._trace.note(SentPacket(target.name, packet), who=sender.name)
             for observe in self.observers:
                 observe(connection, sender, packet)
 

@@ -29,6 +29,16 @@ class SeenPacket(NamedTuple):
         return f"#{self.request_id} {self.kind} {shown}{tail}".rstrip()
 
 
+class SentPacket(NamedTuple):
+    """An event of the trace, put into words only when somebody reads them."""
+
+    target: str
+    packet: SeenPacket
+
+    def __str__(self) -> str:
+        return f"→ {self.target} {self.packet}"
+
+
 class PacketTap:
     """Feed it every byte that was sent; get the packets that are complete."""
 

@@ -26,13 +26,21 @@ class Trace:
     """Grows by one line per event. Owner: the world of one run."""
 
     def __init__(self) -> None:
-        self.lines: list[str] = []
+        self._events: list[tuple[float, str, object]] = []
 
-    def note(self, text: str, *, who: str | None = None) -> None:
-        """Add an event of `who`, or of the process whose task is running."""
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def note(self, what: object, *, who: str | None = None) -> None:
+        """Add an event of `who`, or of the process whose task is running. `what` becomes text when
+        somebody looks, so it must not change."""
         name = current_process.get() if who is None else who
-        shown = text if len(text) <= TEXT_MAX else f"{text[:TEXT_MAX]}…"
-        self.lines.append(f"{_now_s():12.6f} {name:<9} {shown}")
+        self._events.append((_now_s(), name, what))
+
+    @property
+    def lines(self) -> list[str]:
+        """One per event so far."""
+        return [_line(*event) for event in self._events]
 
     def digest(self) -> str:
         """Equal digests mean equal traces."""
@@ -51,6 +59,12 @@ class TraceHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._trace.note(f"log {record.levelname} {record.name}: {record.getMessage()}")
+
+
+def _line(time_s: float, who: str, what: object) -> str:
+    text = str(what)
+    shown = text if len(text) <= TEXT_MAX else f"{text[:TEXT_MAX]}…"
+    return f"{time_s:12.6f} {who:<9} {shown}"
 
 
 def _now_s() -> float:
