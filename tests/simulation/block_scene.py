@@ -4,7 +4,6 @@ and sometimes its index is lost with it. What was answered must hold through all
 
 from __future__ import annotations
 
-import random
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ import trio
 from dfs.core.messages import ChunkReply, ListBlocks, ListBlocksReply
 from dfs.rpc.client import RpcClient
 from tests.simulation.cluster import Cluster
-from tests.simulation.faults.processes import strike
+from tests.simulation.registry import FAULTS
 from tests.simulation.workloads.block_user import BlockUser
 from tests.simulation.world import Violation
 
@@ -26,8 +25,8 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 USERS = 3
-INDEX_LOST_CHANCE = 0.2
-DOWN_S_MAX = 1.0
+PAUSE_S = 0.05
+"""Mean time that a user thinks between two requests."""
 
 
 async def play_blocks(world: World, scenario: Scenario) -> None:
@@ -47,10 +46,11 @@ async def _run(process: Process, cluster: Cluster, users: Sequence[BlockUser]) -
     async with RpcClient[ChunkReply](process.environment, address, ChunkReply) as rpc:
         end_s = trio.current_time() + cluster.scenario.duration_s
         async with trio.open_nursery() as killing:
-            killing.start_soon(_kill, cluster)
+            for name, options in cluster.scenario.faults.items():
+                killing.start_soon(FAULTS[name].strike, cluster, options)
             async with trio.open_nursery() as using:
                 for user in users:
-                    using.start_soon(user.run, rpc, cluster.scenario.pause_s, end_s)
+                    using.start_soon(user.run, rpc, PAUSE_S, end_s)
             killing.cancel_scope.cancel()
     if not chunk.is_running:
         chunk.start()
@@ -61,15 +61,3 @@ async def _run(process: Process, cluster: Cluster, users: Sequence[BlockUser]) -
     assert isinstance(reply, ListBlocksReply)
     if list(reply.block_ids) != sorted(each for user in users for each in user.good_ids):
         raise Violation("the inventory lists other blocks than are there")
-
-
-async def _kill(cluster: Cluster) -> None:
-    [chunk] = cluster.chunks
-    chooser = random.Random(f"{cluster.world.seed}/faults")
-    while True:
-        await trio.sleep(chooser.expovariate(1 / cluster.scenario.process_fault_every_s))
-        await strike(chunk, chooser, is_armed=chooser.random() < 0.5)
-        await trio.sleep(chooser.uniform(0, DOWN_S_MAX))
-        if chooser.random() < INDEX_LOST_CHANCE:
-            chunk.lose_storage()
-        chunk.start()

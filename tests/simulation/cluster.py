@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import trio
@@ -18,6 +19,7 @@ from tests.simulation.disk import SimDisk
 from tests.simulation.engine import SimEngine
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Awaitable, Callable
 
     from dfs.client.client import Client
@@ -40,18 +42,16 @@ class Cluster:
     def __init__(self, world: World, scenario: Scenario) -> None:
         self.world = world
         self.scenario = scenario
+        self.settings = scenario.cluster
+        self._faults_left = math.inf if scenario.fault_limit is None else scenario.fault_limit
         self.meta = world.add("meta", self._run_meta)
         self.chunks = [
             world.add(f"chunk-{number}", self._run_chunk)
-            for number in range(scenario.chunk_servers)
+            for number in range(self.settings.chunk_servers)
         ]
         self.clients: list[Machine] = []
-        bad = self.chunks[0]
-        if scenario.bad_disk_error_chance:
-            bad.has_bad_disk = True
-            bad.platter.error_chance = scenario.bad_disk_error_chance
-        if scenario.small_disk_bytes:
-            bad.platter.capacity_bytes = scenario.small_disk_bytes
+        if self.settings.small_disk_bytes:
+            self.chunks[0].platter.capacity_bytes = self.settings.small_disk_bytes
 
     @property
     def servers(self) -> list[Machine]:
@@ -64,7 +64,7 @@ class Cluster:
     @property
     def min_copies(self) -> int:
         """As the metadata server understands a volume that does not say."""
-        return self.scenario.min_copies or max(1, self.scenario.copies - 1)
+        return self.settings.min_copies or max(1, self.settings.copies - 1)
 
     def add_client(self, host: str, work: Callable[[Client], Awaitable[None]]) -> Machine:
         """A machine whose process is one client that does `work`, and ends with it."""
@@ -90,6 +90,13 @@ class Cluster:
         await self.world.network.wait_drained(process)
         await trio.sleep(SETTLE_S)
         machine.start()
+
+    async def wait_for_fault(self, chooser: random.Random, every_s: float) -> None:
+        """Return when the next fault shall strike; never, once there were as many as may be."""
+        await trio.sleep(chooser.expovariate(1 / every_s))
+        if not self._faults_left:
+            await trio.sleep_forever()
+        self._faults_left -= 1
 
     async def wait_ready(self) -> None:
         with trio.fail_after(READY_PATIENCE_S):
@@ -119,10 +126,10 @@ class Cluster:
         config = MetaConfig(
             listen=META_ADDRESS,
             block_bytes=BLOCK_BYTES,
-            copies=self.scenario.copies,
-            min_copies=self.scenario.min_copies,
-            garbage_grace_s=self.scenario.garbage_grace_s,
-            session_ttl_s=self.scenario.session_ttl_s,
+            copies=self.settings.copies,
+            min_copies=self.settings.min_copies,
+            garbage_grace_s=self.settings.garbage_grace_s,
+            session_ttl_s=self.settings.session_ttl_s,
         )
         engine = SimEngine(self.meta.storage, process)
         await run_meta_server(config, process.environment, engine=engine)
@@ -133,7 +140,7 @@ class Cluster:
             data=f"{process.host}-data",
             meta=(META_ADDRESS,),
             listen=f"{process.host}:7100",
-            segment_bytes=self.scenario.segment_bytes,
+            segment_bytes=self.settings.segment_bytes,
             reserve_bytes=RESERVE_BYTES,
         )
         await run_chunk_server(

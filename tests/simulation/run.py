@@ -15,7 +15,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.simulation.scenarios import DEFAULT, SCENARIOS
+from tests.simulation.scenario_files import DEFAULT, scenario_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.run")
     parser.add_argument("--seed", type=int, help="play this seed (the first, with --seeds)")
     parser.add_argument("--seeds", type=int, default=1, help="how many, one after the other")
-    parser.add_argument("--scenario", choices=[*SCENARIOS, "all"], default=None)
+    parser.add_argument("--scenario", default=DEFAULT, help="a name, a TOML file, or all")
     parser.add_argument("--failed-once", action="store_true", help="play seeds.txt")
     parser.add_argument("--keep-going", action="store_true", help="go on after a failed seed")
     parser.add_argument("--trace", action="store_true", help="print everything that happens")
@@ -70,7 +70,7 @@ def _chosen(options: argparse.Namespace) -> Iterator[tuple[int, str]]:
     if options.failed_once:
         yield from failed_once()
         return
-    names = list(SCENARIOS) if options.scenario == "all" else [options.scenario or DEFAULT]
+    names = scenario_names() if options.scenario == "all" else [options.scenario]
     first = options.seed if options.seed is not None else 1
     for seed in range(first, first + options.seeds):
         for name in names:
@@ -84,11 +84,12 @@ def failed_once() -> list[tuple[int, str]]:
 
 
 def _play(seed: int, name: str, options: argparse.Namespace) -> Outcome:
+    from tests.simulation.scenarios import load_scenario
     from tests.simulation.simulator import run
 
     faulthandler.dump_traceback_later(HANGS_AFTER_S, exit=True)
     started_s = time.monotonic()
-    outcome = run(seed, SCENARIOS[name])
+    outcome = run(seed, load_scenario(name))
     faulthandler.cancel_dump_traceback_later()
     lines = outcome.trace.lines
     if options.trace:

@@ -22,15 +22,11 @@ from dfs.fsck.check import check_cluster
 from tests.simulation.checkers.block_copies import check_block_copies
 from tests.simulation.checkers.exactly_once import ExactlyOnceChecker
 from tests.simulation.checkers.fencing import FencingChecker
-from tests.simulation.checkers.history import History, check_history
 from tests.simulation.checkers.records import check_records
 from tests.simulation.cluster import META_ADDRESS, Cluster, with_client
-from tests.simulation.faults.network import break_links
-from tests.simulation.faults.processes import kill_processes, power_cut_all
-from tests.simulation.faults.rot import let_bits_rot
-from tests.simulation.workloads.contender import NAMES, Contender
-from tests.simulation.workloads.slot_writer import SlotWriter
-from tests.simulation.workloads.writer import Writer
+from tests.simulation.faults.processes import power_cut_all
+from tests.simulation.registry import FAULTS, WORKLOADS
+from tests.simulation.workloads.workload import Shared, Site
 from tests.simulation.world import Violation
 
 if TYPE_CHECKING:
@@ -39,11 +35,11 @@ if TYPE_CHECKING:
     from dfs.client.client import Client
     from tests.simulation.process import Process
     from tests.simulation.scenarios import Scenario
+    from tests.simulation.workloads.workload import Workload
     from tests.simulation.world import World
 
 LOOK_EVERY_S = 4.0
 FSCK_CHANCE = 0.3
-Worker = Writer | SlotWriter | Contender
 STOP_PATIENCE_S = 180.0
 SESSIONS_OVER_S = 100.0
 """After this long without clients every session has expired and all garbage is collected."""
@@ -54,20 +50,20 @@ async def play_files(world: World, scenario: Scenario) -> None:
     cluster = Cluster(world, scenario)
     _watch(cluster)
     await cluster.start()
-    history = History(len(NAMES))
-    writers = _add_clients(cluster, history)
-    await _load(cluster, writers)
-    await _mend(cluster, writers)
-    await cluster.observe(partial(_look, writers=writers))
+    shared = Shared()
+    workloads = _add_clients(cluster, shared)
+    await _load(cluster, workloads)
+    await _mend(cluster, workloads)
+    await cluster.observe(partial(_look, workloads=workloads))
     await power_cut_all(cluster)
     await cluster.start()
-    await cluster.observe(partial(_look, writers=writers))
-    problem = check_history(history)
+    await cluster.observe(partial(_look, workloads=workloads))
+    problem = shared.problem()
     if problem:
-        raise Violation(f"history: {problem}")
+        raise Violation(problem)
     await trio.sleep(SESSIONS_OVER_S)
     await cluster.observe(partial(_check, cluster=cluster))
-    world.trace.note(f"clean: {sum(writer.steps_done for writer in writers)} steps", who="world")
+    world.trace.note(f"clean: {sum(each.steps_done for each in workloads)} steps", who="world")
 
 
 def _watch(cluster: Cluster) -> None:
@@ -82,62 +78,51 @@ def _watch(cluster: Cluster) -> None:
     world.network.observers.append(exactly_once.see_packet)
 
 
-def _add_clients(cluster: Cluster, history: History) -> list[Worker]:
-    writers: list[Worker] = []
+def _add_clients(cluster: Cluster, shared: Shared) -> list[Workload]:
+    """Clients, each with its own objects of every workload of the scenario. Returns all objects."""
+    workloads: list[Workload] = []
     scenario = cluster.scenario
     for number in range(scenario.clients):
-        own: list[Worker] = [
-            Writer(cluster.world, f"w{number}{letter}", scenario)
-            for letter in "abcdefgh"[: scenario.writers_per_client]
+        site = Site(cluster.world, scenario, number, shared)
+        own = [
+            workload
+            for name, options in scenario.workloads.items()
+            for workload in WORKLOADS[name].make(site, options)
         ]
-        own += [
-            Contender(
-                cluster.world, number * scenario.contenders_per_client + each, history, scenario
-            )
-            for each in range(scenario.contenders_per_client)
-        ]
-        first = number * scenario.slot_writers_per_client
-        stride = scenario.clients * scenario.slot_writers_per_client
-        own += [
-            SlotWriter(cluster.world, first + each, stride, scenario)
-            for each in range(scenario.slot_writers_per_client)
-        ]
-        writers += own
-        cluster.add_client(f"client-{number}", partial(_work, writers=own))
-    return writers
+        workloads += own
+        cluster.add_client(f"client-{number}", partial(_work, workloads=own))
+    names = [each.name for each in workloads]
+    assert len(set(names)) == len(names), f"one name, one workload: {names}"
+    return workloads
 
 
-async def _work(client: Client, writers: Sequence[Worker]) -> None:
+async def _work(client: Client, workloads: Sequence[Workload]) -> None:
     async with trio.open_nursery() as nursery:
-        for writer in writers:
-            nursery.start_soon(writer.run, client)
+        for workload in workloads:
+            nursery.start_soon(workload.run, client)
 
 
-async def _load(cluster: Cluster, writers: Sequence[Worker]) -> None:
+async def _load(cluster: Cluster, workloads: Sequence[Workload]) -> None:
     """Faults for the length of the scenario, and now and then a look from the outside."""
     for machine in cluster.clients:
         machine.start()
     with trio.move_on_after(cluster.scenario.duration_s):
         async with trio.open_nursery() as nursery:
-            if cluster.scenario.process_fault_every_s:
-                nursery.start_soon(kill_processes, cluster)
-            if cluster.scenario.network_fault_every_s:
-                nursery.start_soon(break_links, cluster)
-            if cluster.scenario.rot_every_s:
-                nursery.start_soon(let_bits_rot, cluster)
-            nursery.start_soon(_look_around, cluster, writers)
+            for name, options in cluster.scenario.faults.items():
+                nursery.start_soon(FAULTS[name].strike, cluster, options)
+            nursery.start_soon(_look_around, cluster, workloads)
 
 
-async def _look_around(cluster: Cluster, writers: Sequence[Worker]) -> None:
-    """Look at one writer's directory from outside, or at all with fsck, again and again."""
+async def _look_around(cluster: Cluster, workloads: Sequence[Workload]) -> None:
+    """Look at what one workload does from outside, or at all with fsck, again and again."""
     chooser = random.Random(f"{cluster.world.seed}/looks")
     while True:
         await trio.sleep(chooser.expovariate(1 / LOOK_EVERY_S))
-        directories = [writer for writer in writers if isinstance(writer, Writer)]
-        if not directories or chooser.random() < FSCK_CHANCE:
+        observable = [each for each in workloads if each.is_observable]
+        if not observable or chooser.random() < FSCK_CHANCE:
             await cluster.observe(_check_live)
         else:
-            await cluster.observe(partial(_look, writers=[chooser.choice(directories)]))
+            await cluster.observe(partial(_look, workloads=[chooser.choice(observable)]))
 
 
 async def _check_live(process: Process) -> None:
@@ -153,19 +138,17 @@ async def _check_live(process: Process) -> None:
     process.note(f"fsck: {report.inodes} inodes, {report.blocks} blocks are sound")
 
 
-async def _mend(cluster: Cluster, writers: list[Worker]) -> None:
-    """Everything runs again; writers end what they do, and their clients with them."""
+async def _mend(cluster: Cluster, workloads: Sequence[Workload]) -> None:
+    """Everything runs again; workloads end what they do, and their clients with them."""
     cluster.world.trace.note("faults are over", who="world")
-    for machine in cluster.chunks:
-        machine.platter.error_chance = 0.0
     for machine in cluster.servers:
         if not machine.is_running:
             machine.start()
     for machine in cluster.clients:
         if not machine.is_running:
             await cluster.restart_client(machine)
-    for writer in writers:
-        writer.is_stopping = True
+    for workload in workloads:
+        workload.is_stopping = True
     with trio.fail_after(STOP_PATIENCE_S):
         for machine in cluster.clients:
             assert machine.process is not None
@@ -173,10 +156,10 @@ async def _mend(cluster: Cluster, writers: list[Worker]) -> None:
     await cluster.wait_ready()
 
 
-async def _look(process: Process, writers: Sequence[Worker]) -> None:
+async def _look(process: Process, workloads: Sequence[Workload]) -> None:
     async def look(client: Client) -> None:
-        for writer in writers:
-            await writer.check_seen_by(client)
+        for workload in workloads:
+            await workload.check_seen_by(client)
 
     await with_client(process, look)
 
@@ -189,7 +172,7 @@ async def _check(process: Process, cluster: Cluster) -> None:
         raise Violation(f"records: {problem}")
     addresses = [f"{machine.host}:7100" for machine in cluster.chunks]
     environment = process.environment
-    if cluster.scenario.rot_every_s:
+    if "rot" in cluster.scenario.faults:
         report = await check_cluster(environment, [META_ADDRESS], verify_data=True, repair=True)
         process.note(f"repaired: {report.repaired}")
     problem = await check_block_copies(environment, addresses, rows, cluster.min_copies)

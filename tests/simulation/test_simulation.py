@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.run import failed_once
-from tests.simulation.scenarios import SCENARIOS
+from tests.simulation.scenario_files import scenario_names
 
 TOP = Path(__file__).parents[2]
 FRESH_SEEDS = 1
@@ -42,7 +42,7 @@ def test_one_seed_gives_one_trace(tmp_path: Path) -> None:
     assert len(traces[0]) == len(traces[1])
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("name", scenario_names())
 def test_fresh_seeds_are_clean(name: str) -> None:
     """A fixed share of every scenario."""
     ended = _run("--seed", "1", "--seeds", str(FRESH_SEEDS), "--scenario", name)
@@ -51,6 +51,6 @@ def test_fresh_seeds_are_clean(name: str) -> None:
 
 def test_seeds_that_once_failed_are_clean() -> None:
     """seeds.txt, and the scenarios it names exist."""
-    assert all(name in SCENARIOS for _, name in failed_once())
+    assert all(name in scenario_names() for _, name in failed_once())
     ended = _run("--failed-once")
     assert ended.returncode == 0, ended.stdout + ended.stderr

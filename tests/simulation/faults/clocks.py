@@ -8,25 +8,21 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-import msgspec
-import trio
-
 from dfs.limits import NS_PER_S
+from tests.simulation.options import FaultOptions
 
 if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster
 
 
-class Clocks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What `[faults.clocks]` may say."""
+class ClockOptions(FaultOptions):
+    """The table `faults.clocks`."""
 
-    every_s: float
-    """Mean time between two jumps."""
     offset_s_max: float = 86_400.0
     """How far from the right time a clock may be, in either direction."""
 
 
-async def jump_clocks(cluster: Cluster, options: Clocks) -> None:
+async def jump_clocks(cluster: Cluster, options: ClockOptions) -> None:
     """Set one machine's clock wrong at a time, until cancelled. They stay wrong."""
     chooser = random.Random(f"{cluster.world.seed}/clocks")
     while True:
@@ -34,4 +30,4 @@ async def jump_clocks(cluster: Cluster, options: Clocks) -> None:
         offset_s = chooser.uniform(-options.offset_s_max, options.offset_s_max)
         machine.set_clock(round(offset_s) * NS_PER_S)
         cluster.world.trace.note(f"its clock is {offset_s:.0f} s off", who=machine.host)
-        await trio.sleep(chooser.expovariate(1 / options.every_s))
+        await cluster.wait_for_fault(chooser, options.every_s)

@@ -9,30 +9,29 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-import msgspec
 import trio
+
+from tests.simulation.options import FaultOptions, Share
 
 if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster
 
 
-class Links(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What `[faults.links]` may say."""
+class LinkOptions(FaultOptions):
+    """The table `faults.links`."""
 
-    every_s: float
-    """Mean time between two."""
-    half_open_chance: float = 0.4
+    half_open_chance: Share = 0.4
     latency_s_max: float = 0.5
     slow_s_max: float = 8.0
     """How long a link stays slow."""
 
 
-async def spoil_links(cluster: Cluster, options: Links) -> None:
+async def spoil_links(cluster: Cluster, options: LinkOptions) -> None:
     """Spoil one link at a time until cancelled; then all have their usual speed."""
     chooser = random.Random(f"{cluster.world.seed}/links")
     network = cluster.world.network
     while True:
-        await trio.sleep(chooser.expovariate(1 / options.every_s))
+        await cluster.wait_for_fault(chooser, options.every_s)
         if chooser.random() < options.half_open_chance:
             network.lose_silently(chooser)
             continue

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from tests.simulation.options import FaultOptions
+
 if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster
 
@@ -19,18 +21,24 @@ LOSS_CHANCE = 0.6
 ONE_WAY_CHANCE = 0.3
 
 
-async def break_links(cluster: Cluster) -> None:
+class NetworkFaultOptions(FaultOptions):
+    """The table `faults.network`."""
+
+    partition_s_max: float = 8.0
+
+
+async def break_links(cluster: Cluster, options: NetworkFaultOptions) -> None:
     """Break and part at random until cancelled. Heals in the end."""
     chooser = random.Random(f"{cluster.world.seed}/network faults")
     network = cluster.world.network
     try:
         while True:
-            await trio.sleep(chooser.expovariate(1 / cluster.scenario.network_fault_every_s))
+            await cluster.wait_for_fault(chooser, options.every_s)
             if chooser.random() < LOSS_CHANCE:
                 network.break_connection(chooser)
                 continue
             _part(cluster, chooser)
-            await trio.sleep(chooser.uniform(0, cluster.scenario.partition_s_max))
+            await trio.sleep(chooser.uniform(0, options.partition_s_max))
             network.heal()
     finally:
         network.heal()

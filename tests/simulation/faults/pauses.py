@@ -9,29 +9,28 @@ notice more than a delay; a client that sleeps past its session finds it gone (I
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-import msgspec
 import trio
+
+from tests.simulation.options import FaultOptions
 
 if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster
 
 
-class Pauses(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What `[faults.pauses]` may say."""
+class PauseOptions(FaultOptions):
+    """The table `faults.pauses`."""
 
-    every_s: float
-    """Mean time between two."""
     pause_s_max: float = 8.0
-    victims: tuple[str, ...] = ("meta", "chunk", "client")
+    victims: tuple[Literal["meta", "chunk", "client"], ...] = ("meta", "chunk", "client")
 
 
-async def pause_processes(cluster: Cluster, options: Pauses) -> None:
+async def pause_processes(cluster: Cluster, options: PauseOptions) -> None:
     """Freeze one process at a time until cancelled; then none is frozen."""
     chooser = random.Random(f"{cluster.world.seed}/pauses")
     while True:
-        await trio.sleep(chooser.expovariate(1 / options.every_s))
+        await cluster.wait_for_fault(chooser, options.every_s)
         machine = chooser.choice(cluster.machines_of(chooser.choice(options.victims)))
         process = machine.process
         if process is None or not machine.is_running or process.is_frozen:

@@ -8,23 +8,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
 import trio
+
+from tests.simulation.options import Options, Positive, Share
 
 if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster
 
 
-class Points(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What `[faults.points]` may say."""
+class PointOptions(Options):
+    """The table `faults.points`."""
 
-    armed_chance: float = 0.3
+    armed_chance: Share = 0.3
     """Share of the points that are armed in a run."""
-    delay_s: float = 0.5
+    delay_s: Positive = 0.5
     """Mean time that a process waits at an armed point, when it does."""
 
 
-async def arm_points(cluster: Cluster, options: Points) -> None:
+async def arm_points(cluster: Cluster, options: PointOptions) -> None:
     """Let armed points strike until cancelled."""
     points = cluster.world.fault_points
     points.begin(armed_chance=options.armed_chance, delay_s=options.delay_s)

@@ -14,30 +14,43 @@ or are lost, since until then nobody can say which of its changes will be there.
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import trio
 
 from dfs.limits import CALL_TIMEOUT_S, KEEP_ALIVE_S
 from tests.simulation.doom import MOMENTS
+from tests.simulation.options import FaultOptions
 
 if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster
     from tests.simulation.world import Machine
 
 ARMED_CHANCE = 0.5
-ARMED_PATIENCE_S = 3.0
-DOWN_S_MAX = 4.0
+ARMED_PATIENCE_S = 1.5
+DOWN_S_MAX = 2.0
 GIVEN_UP_S = KEEP_ALIVE_S + CALL_TIMEOUT_S + 1.0
 """Silence after which everyone has left a server."""
 
 
-async def kill_processes(cluster: Cluster) -> None:
+class ProcessFaultOptions(FaultOptions):
+    """The table `faults.processes`."""
+
+    victims: tuple[Literal["meta", "chunk", "client", "all", "frozen"], ...] = (
+        "meta",
+        "chunk",
+        "client",
+        "all",
+    )
+    """Who dies: one at a time, but `all` is every machine at once."""
+
+
+async def kill_processes(cluster: Cluster, options: ProcessFaultOptions) -> None:
     """Kill and restart at random until cancelled; then everything that died may still be dead."""
     chooser = random.Random(f"{cluster.world.seed}/process faults")
     while True:
-        await trio.sleep(chooser.expovariate(1 / cluster.scenario.process_fault_every_s))
-        kind = chooser.choice(cluster.scenario.victims)
+        await cluster.wait_for_fault(chooser, options.every_s)
+        kind = chooser.choice(options.victims)
         if kind == "all":
             await _power_cut_everywhere(cluster, chooser)
         elif kind == "frozen":

@@ -9,18 +9,22 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-import trio
+from tests.simulation.options import FaultOptions
 
 if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster
 
 
-async def let_bits_rot(cluster: Cluster) -> None:
+class RotOptions(FaultOptions):
+    """The table `faults.rot`."""
+
+
+async def let_bits_rot(cluster: Cluster, options: RotOptions) -> None:
     """Flip a bit now and then until cancelled."""
     chooser = random.Random(f"{cluster.world.seed}/rot")
     platter = cluster.chunks[0].platter
     while True:
-        await trio.sleep(chooser.expovariate(1 / cluster.scenario.rot_every_s))
+        await cluster.wait_for_fault(chooser, options.every_s)
         names = [name for name in platter.file_names() if name.endswith(".segment")]
         if not names:
             continue

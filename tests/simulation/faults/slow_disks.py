@@ -9,28 +9,27 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-import msgspec
 import trio
+
+from tests.simulation.options import FaultOptions
 
 if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster
 
 
-class SlowDisks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What `[faults.slow_disks]` may say."""
+class SlowDiskOptions(FaultOptions):
+    """The table `faults.slow_disks`."""
 
-    every_s: float
-    """Mean time between two."""
     operation_s_max: float = 1.0
     """Mean time that an operation takes then."""
     slow_s_max: float = 6.0
 
 
-async def slow_disks(cluster: Cluster, options: SlowDisks) -> None:
+async def slow_disks(cluster: Cluster, options: SlowDiskOptions) -> None:
     """Slow one disk down at a time until cancelled; then none is slow."""
     chooser = random.Random(f"{cluster.world.seed}/slow disks")
     while True:
-        await trio.sleep(chooser.expovariate(1 / options.every_s))
+        await cluster.wait_for_fault(chooser, options.every_s)
         machine = chooser.choice(cluster.servers)
         operation_s = chooser.uniform(0.01, options.operation_s_max)
         cluster.world.trace.note(f"its disk is slow: {operation_s:.3f} s", who=machine.host)

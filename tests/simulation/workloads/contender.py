@@ -5,21 +5,19 @@ into one history, which must be explicable by one order (`checkers/history.py`).
 from __future__ import annotations
 
 import os
-import random
 import stat
 from typing import TYPE_CHECKING
 
-import trio
-
 from dfs.errors import FsError
 from dfs.types import ROOT, InodeId
-from tests.simulation.checkers.history import Answer, History, Op
+from tests.simulation.checkers.history import Answer, History, Op, check_history
+from tests.simulation.options import WorkloadOptions
 from tests.simulation.workloads.observe import ROOT_USER, exists, read_entries
+from tests.simulation.workloads.workload import Stepper
 
 if TYPE_CHECKING:
     from dfs.client.client import Client
-    from tests.simulation.scenarios import Scenario
-    from tests.simulation.world import World
+    from tests.simulation.workloads.workload import Site
 
 DIRECTORY_NAME = b"contended"
 NAMES = (b"a", b"b", b"c")
@@ -27,17 +25,25 @@ KINDS = ("create", "unlink", "lookup", "rename", "link", "list")
 WEIGHTS = (6, 4, 3, 4, 2, 2)
 
 
-class Contender:
+class ContenderOptions(WorkloadOptions):
+    """The table `workloads.contender`."""
+
+
+def make_contenders(site: Site, options: ContenderOptions) -> list[Contender]:
+    """One client's; those of all clients share one history."""
+    history = site.shared.get("history", lambda: History(len(NAMES)), check_history)
+    numbers = site.numbers(options.per_client)
+    return [Contender(site, number, history, options) for number in numbers]
+
+
+class Contender(Stepper):
     """One task. Outlives the clients that it works through."""
 
-    def __init__(self, world: World, number: int, history: History, scenario: Scenario) -> None:
-        self.name = f"c{number}"
-        self.steps_done = 0
-        self.is_stopping = False
-        self._world = world
+    def __init__(
+        self, site: Site, number: int, history: History, options: ContenderOptions
+    ) -> None:
+        super().__init__(site, f"c{number}", options.pause_s)
         self._history = history
-        self._pause_s = scenario.pause_s
-        self._random = random.Random(f"{world.seed}/{self.name}")
         self._under_way: int | None = None
         self._seen_ino = 0
 
@@ -48,9 +54,9 @@ class Contender:
             self._under_way = None
         directory = await self._directory(client)
         while not self.is_stopping:
-            await trio.sleep(self._random.expovariate(1 / self._pause_s))
+            await self._think()
             await self._act(client, directory)
-            self.steps_done += 1
+            self._count_step()
 
     async def _directory(self, client: Client) -> InodeId:
         while True:
@@ -108,6 +114,3 @@ class Contender:
         number = self._history.call(op)
         answer = await self._perform(client, await self._directory(client), op)
         self._history.answer(number, answer)
-
-    def _note(self, text: str) -> None:
-        self._world.trace.note(f"{self.name}: {text}")

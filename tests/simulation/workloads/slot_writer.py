@@ -9,23 +9,21 @@ a writer's own bytes must come through all of that. Each owner reads back exactl
 from __future__ import annotations
 
 import os
-import random
 from typing import TYPE_CHECKING
-
-import trio
 
 from dfs.types import ROOT
 from tests.simulation.checkers.synced_bytes import check_synced_bytes
 from tests.simulation.checkers.verified_reads import check_read
+from tests.simulation.options import WorkloadOptions
 from tests.simulation.workloads.observe import ROOT_USER, exists
+from tests.simulation.workloads.workload import Stepper
 from tests.simulation.world import Violation
 
 if TYPE_CHECKING:
     from dfs.client.client import Client
     from dfs.client.handles import FileHandle
     from dfs.types import InodeId
-    from tests.simulation.scenarios import Scenario
-    from tests.simulation.world import World
+    from tests.simulation.workloads.workload import Site
 
 FILE_NAME = b"slots"
 SLOT_SIZES = (700, 1500, 5000, 300, 60_000, 66_000, 9000, 131_072, 2000, 40_000)
@@ -40,16 +38,22 @@ def place_of(index: int) -> tuple[int, int]:
     return offset, SLOT_SIZES[position]
 
 
-class SlotWriter:
+class SlotWriterOptions(WorkloadOptions):
+    """The table `workloads.slot_writer`."""
+
+
+def make_slot_writers(site: Site, options: SlotWriterOptions) -> list[SlotWriter]:
+    """One client's."""
+    stride = site.scenario.clients * options.per_client
+    numbers = site.numbers(options.per_client)
+    return [SlotWriter(site, number, stride, options) for number in numbers]
+
+
+class SlotWriter(Stepper):
     """Owner of every `stride`-th slot. Outlives the clients that it works through."""
 
-    def __init__(self, world: World, number: int, stride: int, scenario: Scenario) -> None:
-        self.name = f"s{number}"
-        self.steps_done = 0
-        self.is_stopping = False
-        self._world = world
-        self._pause_s = scenario.pause_s
-        self._random = random.Random(f"{world.seed}/{self.name}")
+    def __init__(self, site: Site, number: int, stride: int, options: SlotWriterOptions) -> None:
+        super().__init__(site, f"s{number}", options.pause_s)
         indexes = [number + stride * turn for turn in range(SLOTS_PER_WRITER)]
         self._versions = {index: [bytes(place_of(index)[1])] for index in indexes}
         """Per slot: the synced bytes, then those after each later write."""
@@ -64,9 +68,9 @@ class SlotWriter:
             await self._recover(client, handle, index)
         self._end = 0
         while not self.is_stopping:
-            await trio.sleep(self._random.expovariate(1 / self._pause_s))
+            await self._think()
             handle = await self._act(client, ino, handle)
-            self.steps_done += 1
+            self._count_step()
         await self._sync(client, handle)
         await client.release(handle)
 
@@ -145,6 +149,3 @@ class SlotWriter:
         for index in self._versions:
             await self._recover(client, handle, index)
         await client.release(handle)
-
-    def _note(self, text: str) -> None:
-        self._world.trace.note(f"{self.name}: {text}")

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import errno
 import os
-import random
 import stat
 from typing import TYPE_CHECKING
 
@@ -26,6 +25,7 @@ from dfs.types import ROOT, InodeId
 from tests.simulation.checkers.coherence import check_coherence
 from tests.simulation.checkers.prefix import check_prefix
 from tests.simulation.checkers.verified_reads import check_read
+from tests.simulation.options import Share, WorkloadOptions
 from tests.simulation.workloads.choose import StepChooser
 from tests.simulation.workloads.observe import (
     ROOT_USER,
@@ -48,6 +48,7 @@ from tests.simulation.workloads.steps import (
     Unlink,
 )
 from tests.simulation.workloads.tree import Node, Tree
+from tests.simulation.workloads.workload import Stepper
 from tests.simulation.world import Violation
 
 if TYPE_CHECKING:
@@ -56,31 +57,40 @@ if TYPE_CHECKING:
     from dfs.client.client import Client
     from dfs.client.handles import FileHandle
     from dfs.core.namespace.records import Inode
-    from tests.simulation.scenarios import Scenario
     from tests.simulation.workloads.steps import Path, Step
-    from tests.simulation.world import World
+    from tests.simulation.workloads.workload import Site
 
 OPEN_FILES_MAX = 6
 
 
-class Writer:
+class WriterOptions(WorkloadOptions):
+    """The table `workloads.writer`."""
+
+    shared_share: Share = 0.15
+    """Share of writes whose bytes are one of a few that everybody writes."""
+
+
+def make_writers(site: Site, options: WriterOptions) -> list[Writer]:
+    """One client's, each for a directory of its own."""
+    letters = "abcdefgh"[: options.per_client]
+    return [Writer(site, f"w{site.client_number}{letter}", options) for letter in letters]
+
+
+class Writer(Stepper):
     """A writer and its model. Outlives the clients that it works through."""
 
-    def __init__(self, world: World, name: str, scenario: Scenario) -> None:
-        self.name = name
+    is_observable = True
+
+    def __init__(self, site: Site, name: str, options: WriterOptions) -> None:
+        super().__init__(site, name, options.pause_s)
         self.quiet = trio.Lock()
         """Held during a step: whoever holds it finds the directory as the model says."""
         self.tree: Tree | None = None
-        self.steps_done = 0
-        self.is_stopping = False
         self._after: Tree | None = None
         """The tree if the step under way has happened."""
-        self._world = world
-        self._pause_s = scenario.pause_s
-        self._may_lose_sessions = scenario.may_lose_sessions
+        self._may_lose_sessions = site.scenario.may_lose_sessions
         self._session_id = 0
-        self._random = random.Random(f"{world.seed}/{name}")
-        self._chooser = StepChooser(self._random, scenario.shared_share)
+        self._chooser = StepChooser(self._random, options.shared_share)
         self._handles: dict[int, FileHandle] = {}
         self._orphans: dict[int, Node] = {}
         """Files without a name that are still open, by inode number."""
@@ -92,9 +102,9 @@ class Writer:
         async with self.quiet:
             await self._recover(client)
         while not self.is_stopping:
-            await trio.sleep(self._random.expovariate(1 / self._pause_s))
+            await self._think()
             await self._try(client, self._act)
-            self.steps_done += 1
+            self._count_step()
         while self._handles:
             await self._try(client, self._close_one)
 
@@ -123,9 +133,6 @@ class Writer:
             await client.statfs()
             self._session_id = client.session_id
             await self._recover(client)
-
-    def _note(self, text: str) -> None:
-        self._world.trace.note(f"{self.name}: {text}")
 
     # ------------------------------------------------------------ after a crash
 

@@ -1,0 +1,63 @@
+"""Every workload and every fault that a scenario can name. To add one: write its module, and a line
+here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tests.simulation.faults.clocks import ClockOptions, jump_clocks
+from tests.simulation.faults.disk_errors import DiskErrorOptions, let_disk_fail
+from tests.simulation.faults.links import LinkOptions, spoil_links
+from tests.simulation.faults.network import NetworkFaultOptions, break_links
+from tests.simulation.faults.pauses import PauseOptions, pause_processes
+from tests.simulation.faults.points import PointOptions, arm_points
+from tests.simulation.faults.processes import ProcessFaultOptions, kill_processes
+from tests.simulation.faults.rot import RotOptions, let_bits_rot
+from tests.simulation.faults.single_server import SingleServerOptions, kill_single_server
+from tests.simulation.faults.slow_disks import SlowDiskOptions, slow_disks
+from tests.simulation.workloads.contender import ContenderOptions, make_contenders
+from tests.simulation.workloads.slot_writer import SlotWriterOptions, make_slot_writers
+from tests.simulation.workloads.writer import WriterOptions, make_writers
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from tests.simulation.cluster import Cluster
+    from tests.simulation.options import Options
+    from tests.simulation.workloads.workload import Site, Workload
+
+
+class WorkloadKind(NamedTuple):
+    """`make` gives the objects that work through one client."""
+
+    options: type[Options]
+    make: Callable[[Site, Any], Sequence[Workload]]
+
+
+class FaultKind(NamedTuple):
+    """`strike` strikes until it is cancelled, and leaves a cluster that can be mended."""
+
+    options: type[Options]
+    strike: Callable[[Cluster, Any], Awaitable[None]]
+
+
+Kind = WorkloadKind | FaultKind
+
+WORKLOADS = {
+    "writer": WorkloadKind(WriterOptions, make_writers),
+    "slot_writer": WorkloadKind(SlotWriterOptions, make_slot_writers),
+    "contender": WorkloadKind(ContenderOptions, make_contenders),
+}
+
+FAULTS = {
+    "processes": FaultKind(ProcessFaultOptions, kill_processes),
+    "network": FaultKind(NetworkFaultOptions, break_links),
+    "rot": FaultKind(RotOptions, let_bits_rot),
+    "disk_errors": FaultKind(DiskErrorOptions, let_disk_fail),
+    "pauses": FaultKind(PauseOptions, pause_processes),
+    "clocks": FaultKind(ClockOptions, jump_clocks),
+    "links": FaultKind(LinkOptions, spoil_links),
+    "slow_disks": FaultKind(SlowDiskOptions, slow_disks),
+    "points": FaultKind(PointOptions, arm_points),
+    "single_server": FaultKind(SingleServerOptions, kill_single_server),
+}
