@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from tests.simulation.world import Machine
 
 ARMED_CHANCE = 0.5
-ARMED_PATIENCE_S = 1.5
-DOWN_S_MAX = 2.0
+ARMED_PATIENCE_S = 1.0
+DOWN_S_MAX = 1.5
 GIVEN_UP_S = KEEP_ALIVE_S + CALL_TIMEOUT_S + 1.0
 """Silence after which everyone has left a server."""
 
