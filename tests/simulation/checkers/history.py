@@ -1,46 +1,28 @@
 """I4 and I8 under contention: what every client was told must be explicable by one order of all
-ops, in real time, on one directory.
+ops, in real time.
 
-Each op takes effect at one moment between its call and its return. The check walks through calls
-and returns, and keeps every state that the directory may be in, with the ops that have taken
-effect and not returned yet. When none is left, no order explains the answers. An op whose client
-died may have happened at any moment until it is abandoned, or not at all.
-
-A state maps names to inodes. The inode of a creation that nobody was told of is a guess, settled
-by the first answer that shows it.
+Ops that have nothing to do with each other, not even through a third one, are checked by
+themselves: such parts are in order each iff the whole is. Names of one directory belong together
+once it was listed, two names once something was renamed from one to the other, an inode belongs to
+every name that led to it.
 """
 
 from __future__ import annotations
 
-import errno
 from dataclasses import dataclass, field
 from itertools import count
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from tests.simulation.checkers.linearizability import Event, Search, TooManyOrders, numbered
+from tests.simulation.checkers.namespace_model import Answer, NamespaceModel, Op
+from tests.simulation.checkers.register_model import Access, RegisterModel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
-CONFIGURATIONS_MAX = 50_000
+    from tests.simulation.checkers.linearizability import Model
 
-State = tuple[int, ...]
-"""By number of the name: the inode that has it; 0 for none, negative for a guess."""
-
-
-class Op(NamedTuple):
-    """What was asked: create, unlink, lookup, rename (to `other`), link (of `ino`) or list."""
-
-    kind: str
-    name: int = 0
-    other: int = 0
-    ino: int = 0
-
-
-class Answer(NamedTuple):
-    """What was told: an errno, or 0 with an inode (create, lookup) or what is there (list)."""
-
-    errno: int
-    ino: int = 0
-    listed: State = ()
+Node = tuple[str, int]
 
 
 @dataclass
@@ -48,129 +30,112 @@ class History:
     """Calls, returns and abandoned calls, in the order of time."""
 
     name_count: int
-    events: list[tuple[int, str]] = field(default_factory=list)
-    ops: dict[int, Op] = field(default_factory=dict)
-    answers: dict[int, Answer] = field(default_factory=dict)
+    """Names in each directory."""
+    directory_count: int = 1
+    events: list[Event] = field(default_factory=list)
+    ops: dict[int, Op | Access] = field(default_factory=dict)
+    answers: dict[int, Answer | int] = field(default_factory=dict)
+    """Of an access to a register: the value that was found."""
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
-    def call(self, op: Op) -> int:
+    def call(self, op: Op | Access) -> int:
         number = next(self._numbers)
         self.ops[number] = op
-        self.events.append((number, "call"))
+        self.events.append(Event(number, "call"))
         return number
 
-    def answer(self, number: int, answer: Answer) -> None:
+    def answer(self, number: int, answer: Answer | int) -> None:
         self.answers[number] = answer
-        self.events.append((number, "return"))
+        self.events.append(Event(number, "return"))
 
     def abandon(self, number: int) -> None:
         """Its client is dead, and nothing of it can happen any more."""
-        self.events.append((number, "abandon"))
+        self.events.append(Event(number, "abandon"))
 
-
-Configuration = tuple[State, frozenset[int]]
-"""A state, and the ops in it that have not returned."""
+    def directory_slots(self) -> list[range]:
+        """The slots of every directory."""
+        size = self.name_count
+        return [range(size * each, size * (each + 1)) for each in range(self.directory_count)]
 
 
 def check_history(history: History) -> str:
     """The first answer that no order explains (I4, I8); empty when one order explains all."""
-    configurations: set[Configuration] = {((0,) * history.name_count, frozenset())}
-    pending: dict[int, None] = {}
-    for number, event in history.events:
-        if event == "call":
-            pending[number] = None
-            continue
-        if event == "return":
-            configurations = _with_effect(history, configurations, pending, number)
-        else:
-            configurations |= _with_effect(history, configurations, pending, number)
-        configurations = {(state, done - {number}) for state, done in configurations}
-        del pending[number]
-        if not configurations:
+    return examine(history)[0]
+
+
+def examine(history: History) -> tuple[str, int]:
+    """What `check_history` says, and how many configurations that took."""
+    visited = 0
+    for model, numbers in _parts(history):
+        search = Search(model)
+        try:
+            number = search.run(numbered(history.events, numbers))
+        except TooManyOrders as error:
+            return str(error), visited + search.visited_count
+        visited += search.visited_count
+        if number:
             op, answer = history.ops[number], history.answers[number]
-            return f"op {number}, {op}, was answered {answer}: no order of the ops explains it"
-        if len(configurations) > CONFIGURATIONS_MAX:
-            return f"op {number}: too many orders to follow"
-    return ""
+            text = f"op {number}, {op}, was answered {answer}: no order of the ops explains it"
+            return text, visited
+    return "", visited
 
 
-def _with_effect(
-    history: History, configurations: set[Configuration], pending: dict[int, None], number: int
-) -> set[Configuration]:
-    """Every configuration in which the op has taken effect, after any pending ones before it."""
-    found: set[Configuration] = set()
-    seen = set(configurations)
-    waiting = list(configurations)
-    while waiting:
-        state, done = waiting.pop()
-        if number in done:
-            found.add((state, done))
-            continue
-        for other in pending:
-            if other in done:
-                continue
-            for after in _effects(state, history.ops[other], history.answers.get(other), other):
-                configuration = (after, done | {other})
-                if configuration not in seen:
-                    seen.add(configuration)
-                    waiting.append(configuration)
-    return found
+def _parts(history: History) -> Iterator[tuple[Model[object], dict[int, None]]]:
+    """What can be checked by itself: ops by number, with what they mean."""
+    accesses = {n: op for n, op in history.ops.items() if isinstance(op, Access)}
+    found = {n: told for n, told in history.answers.items() if isinstance(told, int)}
+    for register in dict.fromkeys(access.register for access in accesses.values()):
+        numbers = {n: None for n, access in accesses.items() if access.register == register}
+        yield RegisterModel(accesses, found), numbers  # type: ignore[misc]
+    ops = {n: op for n, op in history.ops.items() if isinstance(op, Op)}
+    answers = {n: told for n, told in history.answers.items() if isinstance(told, Answer)}
+    slots = history.directory_slots()
+    for numbers in _independent(ops, answers, slots):
+        yield NamespaceModel(ops, answers, slots), numbers  # type: ignore[misc]
 
 
-def _effects(state: State, op: Op, answer: Answer | None, number: int) -> Iterator[State]:
-    """States after the op, if it answers so; with no answer, whatever it would answer."""
-    for guessed in _guesses(state, answer):
-        right, after = _apply(guessed, op, answer, number)
-        if answer is None or right == answer or _is_excused(op, right, answer):
-            yield after
+def _independent(
+    ops: dict[int, Op], answers: dict[int, Answer], slots: Sequence[range]
+) -> list[dict[int, None]]:
+    """Ops by part; no op of one part touches what one of another part touches."""
+    groups = _Groups()
+    for number, op in ops.items():
+        nodes = _nodes(op, answers.get(number), slots)
+        for node in nodes[1:]:
+            groups.join(nodes[0], node)
+    parts: dict[Node, dict[int, None]] = {}
+    for number, op in ops.items():
+        node = _nodes(op, answers.get(number), slots)[0]
+        parts.setdefault(groups.of(node), {})[number] = None
+    return list(parts.values())
 
 
-def _guesses(state: State, answer: Answer | None) -> Iterator[State]:
-    """The state itself, or with a guess settled by what the answer shows."""
-    yield state
-    shown = [] if answer is None else [answer.ino, *answer.listed]
-    for ino in shown:
-        if ino <= 0 or ino in state:
-            continue
-        for guess in dict.fromkeys(value for value in state if value < 0):
-            yield tuple(ino if value == guess else value for value in state)
-
-
-def _is_excused(op: Op, right: Answer, answer: Answer) -> bool:
-    """A link to an inode that is gone is refused in one of two ways, whatever the name."""
-    is_gone = op.kind == "link" and right.errno == errno.ESTALE
-    return is_gone and answer.errno in (errno.ENOENT, errno.ESTALE, errno.EEXIST)
-
-
-def _apply(state: State, op: Op, answer: Answer | None, number: int) -> tuple[Answer, State]:
-    """The right answer, and the state afterwards."""
-    there = state[op.name]
+def _nodes(op: Op, answer: Answer | None, slots: Sequence[range]) -> list[Node]:
+    """The names that an op is about, and the inodes that it names or shows."""
+    touched: Iterable[int] = (op.slot, op.other) if op.kind == "rename" else (op.slot,)
     if op.kind == "list":
-        return Answer(0, listed=state), state
-    if op.kind == "lookup":
-        return (Answer(0, there) if there else Answer(errno.ENOENT)), state
-    if op.kind == "create":
-        if there:
-            return Answer(errno.EEXIST), state
-        ino = answer.ino if answer is not None and answer.ino else -number
-        return Answer(0, ino), _put(state, op.name, ino)
-    if op.kind == "unlink":
-        if not there:
-            return Answer(errno.ENOENT), state
-        return Answer(0), _put(state, op.name, 0)
-    if op.kind == "link":
-        if op.ino not in state:
-            return Answer(errno.ESTALE), state
-        if there:
-            return Answer(errno.EEXIST), state
-        return Answer(0), _put(state, op.name, op.ino)
-    assert op.kind == "rename"
-    if not there:
-        return Answer(errno.ENOENT), state
-    if there == state[op.other]:
-        return Answer(0), state
-    return Answer(0), _put(_put(state, op.name, 0), op.other, there)
+        touched = slots[op.slot]
+    values = [op.value]
+    if answer is not None:
+        values += [answer.value, *answer.listed]
+    return [("slot", each) for each in touched] + [("inode", each) for each in values if each]
 
 
-def _put(state: State, name: int, ino: int) -> State:
-    return (*state[:name], ino, *state[name + 1 :])
+class _Groups:
+    """Disjoint sets of nodes."""
+
+    def __init__(self) -> None:
+        self._above: dict[Node, Node] = {}
+
+    def of(self, node: Node) -> Node:
+        """The node that stands for the set."""
+        while (above := self._above.get(node, node)) != node:
+            self._above[node] = self._above.get(above, above)
+            node = above
+        return node
+
+    def join(self, one: Node, other: Node) -> None:
+        self._above[self.of(one)] = self.of(other)
+
+
+__all__ = ["Access", "Answer", "History", "Op", "check_history", "examine"]
