@@ -15,6 +15,7 @@ from tests.simulation.faults.processes import ProcessFaultOptions, kill_processe
 from tests.simulation.faults.rot import RotOptions, let_bits_rot
 from tests.simulation.faults.single_server import SingleServerOptions, kill_single_server
 from tests.simulation.faults.slow_disks import SlowDiskOptions, slow_disks
+from tests.simulation.workloads.appender import AppenderOptions, make_appenders
 from tests.simulation.workloads.contender import ContenderOptions, make_contenders
 from tests.simulation.workloads.ring import RingOptions, make_ring_turners
 from tests.simulation.workloads.slot_writer import SlotWriterOptions, make_slot_writers
@@ -47,6 +48,7 @@ Kind = WorkloadKind | FaultKind
 WORKLOADS = {
     "writer": WorkloadKind(WriterOptions, make_writers),
     "slot_writer": WorkloadKind(SlotWriterOptions, make_slot_writers),
+    "appender": WorkloadKind(AppenderOptions, make_appenders),
     "ring": WorkloadKind(RingOptions, make_ring_turners),
     "contender": WorkloadKind(ContenderOptions, make_contenders),
 }
