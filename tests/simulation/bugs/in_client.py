@@ -1,0 +1,381 @@
+"""Bugs of the client."""
+
+from __future__ import annotations
+
+from tests.simulation.bugs.bug import Bug, Change
+
+BUGS = (
+    Bug(
+        "one-copy-more-than-there-is",
+        "A client counts one copy more than chunk servers have answered.",
+        "I1",
+        ("full-disk", "bad-disk", "chunk-crash"),
+        (
+            Change(
+                "dfs.client.uploader",
+                """
+            if len(race.successes) >= needed:
+                return
+""",
+                """
+            if len(race.successes) + 1 >= needed:
+                return
+""",
+            ),
+        ),
+    ),
+    Bug(
+        "min-copies-not-waited-for",
+        "A client is content with one copy whatever `min_copies` says.",
+        "I1",
+        ("full-disk", "bad-disk"),
+        (
+            Change(
+                "dfs.client.uploader",
+                """
+        race = Race(counted_on, put, wanted=cluster_map.copies, hedge_s=PUT_HEDGE_S)
+""",
+                """
+        race = Race(counted_on, put, wanted=1, hedge_s=PUT_HEDGE_S)
+""",
+            ),
+            Change(
+                "dfs.client.uploader",
+                """
+        return race, cluster_map.min_copies
+""",
+                """
+        return race, 1
+""",
+            ),
+        ),
+    ),
+    Bug(
+        "committed-before-uploaded",
+        "A commit does not wait for the uploads that it names.",
+        "I1",
+        ("quiet", "crash"),
+        (
+            Change(
+                "dfs.client.flusher",
+                """
+                await upload.is_over.wait()
+                if upload.error is not None and not upload.is_dropped:
+""",
+                """
+                if upload.error is not None and not upload.is_dropped:
+""",
+            ),
+        ),
+    ),
+    Bug(
+        "refused-commit-not-uploaded-again",
+        "A commit that was refused because its blocks are being deleted is only sent again.",
+        "I1",
+        ("garbage", "fault-points"),
+        (
+            Change(
+                "dfs.client.flusher",
+                """
+                if upload.block_id is not None and not upload.is_dropped:
+                    upload.since = self._session.delete_number
+                    upload.block_id = await self._uploader.store(upload.block.plain)
+""",
+                """
+                if upload.block_id is not None and not upload.is_dropped:
+                    upload.since = self._session.delete_number
+""",
+            ),
+        ),
+    ),
+    Bug(
+        "upload-counts-from-its-end",
+        "A commit says the deletion number that was known when its uploads ended, not began.",
+        "I1",
+        ("garbage", "fault-points"),
+        (
+            Change(
+                "dfs.client.flusher",
+                """
+                    upload.since = self._session.delete_number
+                    upload.block_id = await self._uploader.store(upload.block.plain)
+        except DfsError as error:
+""",
+                """
+                    upload.block_id = await self._uploader.store(upload.block.plain)
+                    await self._session.refresh_map()
+                    upload.since = self._session.delete_number
+        except DfsError as error:
+""",
+            ),
+        ),
+    ),
+    Bug(
+        "fsync-before-commit",
+        "fsync returns when the flush has begun, not when its commit is durable.",
+        "I3",
+        ("client-crash", "power-cut", "crash"),
+        (
+            Change(
+                "dfs.client.flusher",
+                """
+        ticket = self._request(file, takes_rest=True)
+        await ticket.is_over.wait()
+        if ticket.error is not None:
+            raise copy_of(ticket.error)
+""",
+                """
+        ticket = self._request(file, takes_rest=True)
+        if ticket.error is not None:
+            raise copy_of(ticket.error)
+""",
+            ),
+        ),
+    ),
+    Bug(
+        "fsync-forgets-what-is-uploading",
+        "fsync returns at once when all that is dirty is being uploaded already.",
+        "I3",
+        ("client-crash", "power-cut", "crash"),
+        (
+            Change(
+                "dfs.client.flusher",
+                """
+        if file.dirty.is_clean:
+            return
+        ticket = self._request(file, takes_rest=True)
+""",
+                """
+        if not file.dirty.live_bytes:
+            return
+        ticket = self._request(file, takes_rest=True)
+""",
+            ),
+        ),
+    ),
+    Bug(
+        "rename-without-a-flush",
+        "A rename does not commit before what was written to the file.",
+        "I5",
+        ("client-crash", "crash", "quiet"),
+        (
+            Change(
+                "dfs.client.namespace_calls",
+                """
+        await self._flush_named(parent, name)
+        if flags & RENAME_EXCHANGE:
+            await self._flush_named(new_parent, new_name)
+""",
+                "",
+            ),
+        ),
+    ),
+    Bug(
+        "exchange-flushes-one-file",
+        "A rename that exchanges two files commits before what was written to one of them only.",
+        "I5",
+        ("client-crash", "crash", "quiet"),
+        (
+            Change(
+                "dfs.client.namespace_calls",
+                """
+        if flags & RENAME_EXCHANGE:
+            await self._flush_named(new_parent, new_name)
+""",
+                "",
+            ),
+        ),
+    ),
+    Bug(
+        "commit-hides-a-foreign-change",
+        "After its own commit a client keeps the extents that it knew, though others had changed "
+        "the file before.",
+        "I4",
+        ("slots", "chaos"),
+        (
+            Change(
+                "dfs.client.extent_map",
+                """
+        if data_version != self.data_version + 1:
+            self.move_to(data_version)
+            return
+""",
+                "",
+            ),
+        ),
+    ),
+    Bug(
+        "old-extents-of-a-new-version",
+        "Extents stay known when the file is found changed by others.",
+        "I4",
+        ("slots", "chaos"),
+        (
+            Change(
+                "dfs.client.extent_map",
+                """
+        if data_version != self.data_version:
+            self.forget()
+            self.data_version = data_version
+""",
+                """
+        self.data_version = data_version
+""",
+            ),
+        ),
+    ),
+    Bug(
+        "an-older-answer-wins",
+        "An answer that was overtaken by the client's own commit takes the file back.",
+        "I4",
+        ("slots", "quiet", "chaos"),
+        (
+            Change(
+                "dfs.client.open_files",
+                """
+        if self._record is not None and record.data_version < self._record.data_version:
+            return False
+        self._record = record
+        self.extents.move_to(record.data_version)
+""",
+                """
+        self._record = record
+        self.extents.forget()
+        self.extents.data_version = record.data_version
+""",
+            ),
+        ),
+    ),
+    Bug(
+        "size-of-dirty-data-forgotten",
+        "What was written and not committed does not count for a file's size.",
+        "I4",
+        ("quiet",),
+        (
+            Change(
+                "dfs.client.open_files",
+                """
+            size=self.size,
+            mtime_ns=max(record.mtime_ns, self.last_write_ns),
+""",
+                """
+            mtime_ns=max(record.mtime_ns, self.last_write_ns),
+""",
+            ),
+        ),
+    ),
+    Bug(
+        "open-does-not-wait-for-a-release",
+        "A file is opened again while a release of it is under way, which then takes the new hold.",
+        "I6",
+        ("quiet", "crash", "chaos"),
+        (
+            Change(
+                "dfs.client.op_stream",
+                """
+        while ino in self._releases_under_way:
+            await self._releases_under_way[ino].wait()
+        return self._pending_releases.pop(ino, None) is not None
+""",
+                """
+        return self._pending_releases.pop(ino, None) is not None
+""",
+            ),
+        ),
+    ),
+    Bug(
+        "holds-not-told-after-a-lost-link",
+        "A client that opens its session again does not say what it holds open.",
+        "I6",
+        ("network", "meta-crash", "storm"),
+        (
+            Change(
+                "dfs.client.session",
+                """
+            held=tuple(sorted(set(held))) if is_return else (),
+""",
+                """
+            held=(),
+""",
+            ),
+        ),
+    ),
+    Bug(
+        "lost-session-keeps-its-data",
+        "A client that lost its session flushes in the next one what it owed in the old one.",
+        "I7",
+        ("expiry",),
+        (
+            Change(
+                "dfs.client.session",
+                """
+        self.ops.fail_all(reason)
+        self._on_lost(reason)
+""",
+                """
+        self.ops.fail_all(reason)
+""",
+            ),
+        ),
+    ),
+    Bug(
+        "lost-session-keeps-its-ops",
+        "A client that lost its session sends its unanswered ops again in the next one.",
+        "I7",
+        ("expiry",),
+        (
+            Change(
+                "dfs.client.session",
+                """
+        self.ops.fail_all(reason)
+        self._on_lost(reason)
+""",
+                """
+        self._on_lost(reason)
+""",
+            ),
+            Change(
+                "dfs.client.session",
+                """
+        assert len(self.ops.journal) == 0 or self.ops.journal.answered_below == 1
+""",
+                "",
+            ),
+        ),
+    ),
+    Bug(
+        "lost-data-not-told",
+        "Nobody is told that data was lost with the session.",
+        "I7",
+        ("expiry",),
+        (
+            Change(
+                "dfs.client.flusher",
+                """
+        file.lost = error
+        file.lost_count += 1
+        self.account(file)
+""",
+                """
+        self.account(file)
+""",
+            ),
+        ),
+    ),
+    Bug(
+        "page-of-a-directory-skips-an-entry",
+        "A directory that is listed in pages lacks the first entry of each page but the first.",
+        "I4",
+        ("small-limits",),
+        (
+            Change(
+                "dfs.client.directory",
+                """
+        return cookie, page.names[cookie - page.start - 1]
+""",
+                """
+        return cookie, page.names[cookie - page.start - 1] + b"~"
+""",
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,8 @@
+"""All deliberate bugs, by name."""
+
+from __future__ import annotations
+
+from tests.simulation.bugs import in_chunk, in_client, in_core, in_meta
+
+ALL = (*in_meta.BUGS, *in_core.BUGS, *in_chunk.BUGS, *in_client.BUGS)
+BUGS = {bug.name: bug for bug in ALL}
