@@ -20,6 +20,7 @@ import trio
 from dfs.errors import DfsError
 from dfs.fsck.check import check_cluster
 from tests.simulation.checkers.block_copies import check_block_copies
+from tests.simulation.checkers.durable_answers import DurableAnswersChecker
 from tests.simulation.checkers.exactly_once import ExactlyOnceChecker
 from tests.simulation.checkers.fencing import FencingChecker
 from tests.simulation.checkers.records import check_records
@@ -74,8 +75,13 @@ def _watch(cluster: Cluster) -> None:
         world.fail(Violation(problem), "watching the run")
 
     fencing, exactly_once = FencingChecker(report), ExactlyOnceChecker(report)
-    cluster.meta.storage.observers += [fencing.observe, exactly_once.see_batch]
-    world.network.observers.append(exactly_once.see_packet)
+    answers = DurableAnswersChecker(report)
+    cluster.meta.storage.observers += [
+        fencing.observe,
+        exactly_once.see_batch,
+        answers.see_batch,
+    ]
+    world.network.observers += [exactly_once.see_packet, answers.see_packet]
 
 
 def _add_clients(cluster: Cluster, shared: Shared) -> list[Workload]:
