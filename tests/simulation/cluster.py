@@ -130,6 +130,7 @@ class Cluster:
             min_copies=self.settings.min_copies,
             garbage_grace_s=self.settings.garbage_grace_s,
             session_ttl_s=self.settings.session_ttl_s,
+            cached_records_max=self.settings.cached_records_max,
         )
         engine = SimEngine(self.meta.storage, process)
         await run_meta_server(config, process.environment, engine=engine)

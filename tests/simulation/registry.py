@@ -15,6 +15,7 @@ from tests.simulation.faults.processes import ProcessFaultOptions, kill_processe
 from tests.simulation.faults.rot import RotOptions, let_bits_rot
 from tests.simulation.faults.single_server import SingleServerOptions, kill_single_server
 from tests.simulation.faults.slow_disks import SlowDiskOptions, slow_disks
+from tests.simulation.faults.small_limits import SmallLimitsOptions, shrink_limits
 from tests.simulation.workloads.appender import AppenderOptions, make_appenders
 from tests.simulation.workloads.contender import ContenderOptions, make_contenders
 from tests.simulation.workloads.ring import RingOptions, make_ring_turners
@@ -64,4 +65,5 @@ FAULTS = {
     "slow_disks": FaultKind(SlowDiskOptions, slow_disks),
     "points": FaultKind(PointOptions, arm_points),
     "single_server": FaultKind(SingleServerOptions, kill_single_server),
+    "small_limits": FaultKind(SmallLimitsOptions, shrink_limits),
 }

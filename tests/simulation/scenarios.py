@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
-from dfs.limits import MIB, SESSION_TTL_S
+from dfs.limits import MIB, RECORD_CACHE_COUNT_MAX, SESSION_TTL_S
 from tests.simulation.options import Count, Options, Positive
 from tests.simulation.registry import FAULTS, WORKLOADS
 from tests.simulation.scenario_files import scenario_path
@@ -41,6 +41,8 @@ class ClusterSettings(Options):
     """How long the metadata server lets garbage rest."""
     small_disk_bytes: int = 0
     """Size of the first chunk server's disk; 0: as large as the others."""
+    cached_records_max: Count = RECORD_CACHE_COUNT_MAX
+    """Records that the metadata server keeps in memory."""
 
 
 class Scenario(Options):
