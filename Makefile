@@ -13,8 +13,8 @@ check: $(PYTHON) ## before every commit: under a minute, no root
 test: ## everything, with all set-up: needs root
 	tools/test
 
-sim: $(PYTHON) ## SEED=n replays one seed, SEEDS=n runs n of them
-	$(PYTHON) -m tests.simulation.run $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS))
+sim: $(PYTHON) ## SEED=n replays one seed, SEEDS=n plays n runs from there; SCENARIO=name[,name]|all
+	$(PYTHON) -m tests.simulation.run $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(SCENARIO),--scenario $(SCENARIO))
 
 cluster: $(PYTHON) ## real processes and kernel mounts: needs root
 	unshare --mount $(PYTHON) -m pytest tests/cluster

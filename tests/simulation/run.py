@@ -1,7 +1,8 @@
 """`python -m tests.simulation.run`: play seeds, say which fail, and how to see why.
 
-Runs itself again with PYTHONHASHSEED=0 where that is not set: the order of sets of strings must not
-differ from run to run. Exit status: 0 all seeds are clean, 1 one failed.
+One run is played here, and can be traced; many are played by a worker on each core. Runs itself
+again with PYTHONHASHSEED=0 where that is not set: the order of sets of strings must not differ from
+run to run. Exit status: 0 all seeds are clean, 1 one failed, 2 it was asked for what there is not.
 """
 
 from __future__ import annotations
@@ -9,24 +10,22 @@ from __future__ import annotations
 import argparse
 import faulthandler
 import os
+import signal
 import sys
-import time
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from tests.simulation.play import Run, play, prepare
+from tests.simulation.report import Summary, failure_text, lines_of, watch
 from tests.simulation.scenario_files import DEFAULT, scenario_names
+from tests.simulation.worker_pool import HASH_SEED, RUN_S_MAX, WorkerPool, worker_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tests.simulation.simulator import Outcome
-
-HASH_SEED = "0"
 SEEDS_PATH = Path(__file__).with_name("seeds.txt")
-HANGS_AFTER_S = 300
-"""Real seconds after which a run prints every stack and ends."""
-LINES_SHOWN = 40
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -36,84 +35,108 @@ def main(arguments: Sequence[str]) -> int:
         environment = {**os.environ, "PYTHONHASHSEED": HASH_SEED}
         command = [sys.executable, "-m", "tests.simulation.run", *arguments]
         os.execve(sys.executable, command, environment)
-    failed = 0
-    started_s, virtual_s, count = time.monotonic(), 0.0, 0
-    for seed, name in _chosen(options):
-        outcome = _play(seed, name, options)
-        virtual_s += outcome.virtual_s
-        count += 1
-        failed += bool(outcome.problem)
-        if failed and not options.keep_going:
-            break
-    elapsed_s = time.monotonic() - started_s
-    print(
-        f"{count} runs, {failed} failed, {count * 60 / elapsed_s:.0f} per minute, "
-        f"{virtual_s / 3600:.2f} simulated hours"
-    )
-    return 1 if failed else 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    runs = list(_chosen(options))
+    prepare(options.bug)
+    problem = _scenario_problem(runs)
+    if problem:
+        print(problem, file=sys.stderr)
+        return 2
+    if len(runs) == 1 and options.json is None:
+        return _play_one(runs[0], options)
+    return _play_all(runs, options)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.run")
-    parser.add_argument("--seed", type=int, help="play this seed (the first, with --seeds)")
-    parser.add_argument("--seeds", type=int, default=1, help="how many, one after the other")
-    parser.add_argument("--scenario", default=DEFAULT, help="a name, a TOML file, or all")
-    parser.add_argument("--failed-once", action="store_true", help="play seeds.txt")
-    parser.add_argument("--keep-going", action="store_true", help="go on after a failed seed")
+    parser.add_argument("--seed", type=int, default=1, help="the seed, or the first of many")
+    parser.add_argument("--seeds", type=int, help="how many runs in all, dealt to the scenarios")
+    parser.add_argument("--scenario", help="names or TOML files, by commas, or all")
+    parser.add_argument("--failed-once", action="store_true", help="play what is in seeds.txt, too")
+    parser.add_argument("--fail-fast", action="store_true", help="end with the first failure")
+    parser.add_argument("--jobs", type=int, help="workers; one for each core if not given")
+    parser.add_argument("--run-s-max", type=float, default=RUN_S_MAX, help="longer is a failure")
+    parser.add_argument("--json", type=Path, help="write the sums and failures to this file, too")
     parser.add_argument("--trace", action="store_true", help="print everything that happens")
     parser.add_argument("--trace-file", type=Path, help="write everything that happens")
+    parser.add_argument("--who", default="", help="print only what this process or workload does")
+    parser.add_argument("--bug", default="", help="put this bug of bugs.py into the product")
     return parser
 
 
-def _chosen(options: argparse.Namespace) -> Iterator[tuple[int, str]]:
-    """Seeds and scenarios to play, in order."""
+def _chosen(options: argparse.Namespace) -> Iterator[Run]:
+    """Everything to play, in order."""
     if options.failed_once:
         yield from failed_once()
-        return
-    names = scenario_names() if options.scenario == "all" else [options.scenario]
-    first = options.seed if options.seed is not None else 1
-    for seed in range(first, first + options.seeds):
-        for name in names:
-            yield seed, name
+        if options.seeds is None:
+            return
+    names = _names(options)
+    for number in range(len(names) if options.seeds is None else options.seeds):
+        yield Run(options.seed + number // len(names), names[number % len(names)])
 
 
-def failed_once() -> list[tuple[int, str]]:
+def _names(options: argparse.Namespace) -> list[str]:
+    """Many runs are of all scenarios, one is of the default, unless it is said otherwise."""
+    scenario: str = options.scenario or (DEFAULT if options.seeds is None else "all")
+    return scenario_names() if scenario == "all" else scenario.split(",")
+
+
+def failed_once() -> list[Run]:
     """What seeds.txt holds: lines of `seed scenario`, then what it found, for people."""
     lines = [line.split("#")[0].split() for line in SEEDS_PATH.read_text().splitlines()]
-    return [(int(words[0]), words[1]) for words in lines if words]
+    return [Run(int(words[0]), words[1]) for words in lines if words]
 
 
-def _play(seed: int, name: str, options: argparse.Namespace) -> Outcome:
-    from tests.simulation.scenarios import load_scenario
-    from tests.simulation.simulator import run
+def _scenario_problem(runs: Sequence[Run]) -> str:
+    """Why a scenario cannot be played; empty when all can."""
+    from tests.simulation.scenarios import ScenarioError, load_scenario
 
-    faulthandler.dump_traceback_later(HANGS_AFTER_S, exit=True)
-    started_s = time.monotonic()
-    outcome = run(seed, load_scenario(name))
+    try:
+        for name in dict.fromkeys(run.scenario for run in runs):
+            load_scenario(name)
+    except ScenarioError as error:
+        return str(error)
+    return ""
+
+
+def _play_one(run: Run, options: argparse.Namespace) -> int:
+    faulthandler.dump_traceback_later(options.run_s_max, exit=True)
+    result, outcome = play(msgspec.structs.replace(run, wants_digest=True))
     faulthandler.cancel_dump_traceback_later()
-    lines = outcome.trace.lines
     if options.trace:
-        print("\n".join(lines))
+        print("\n".join(lines_of(outcome.trace.lines, options.who)))
     if options.trace_file is not None:
         outcome.trace.write(options.trace_file)
-    verdict = "FAILED" if outcome.problem else "clean"
+    if result.problem and not options.trace:
+        print("\n".join(result.last_lines))
     print(
-        f"seed {seed} {name}: {verdict}, {outcome.virtual_s:.0f} s in "
-        f"{time.monotonic() - started_s:.1f} s, {len(lines)} events, {outcome.trace.digest()}",
-        flush=True,
+        f"seed {run.seed} {run.scenario}: {'FAILED' if result.problem else 'clean'}, "
+        f"{result.virtual_s:.0f} s in {result.real_s:.1f} s, {result.event_count} events, "
+        f"{result.digest}"
     )
-    if outcome.problem:
-        _explain(seed, name, outcome, is_traced=options.trace)
-    return outcome
+    if result.problem:
+        print(failure_text(result, options.bug))
+    return 1 if result.problem else 0
 
 
-def _explain(seed: int, name: str, outcome: Outcome, *, is_traced: bool) -> None:
-    if not is_traced:
-        print("\n".join(outcome.trace.lines[-LINES_SHOWN:]))
-    if outcome.error is not None:
-        traceback.print_exception(outcome.error)
-    print(outcome.problem)
-    print(f"replay: python -m tests.simulation.run --seed {seed} --scenario {name} --trace")
+def _play_all(runs: Sequence[Run], options: argparse.Namespace) -> int:
+    summary = Summary(options.bug)
+    command = worker_command(options.bug)
+    status = 0
+    with WorkerPool(command, count=options.jobs, run_s_max=options.run_s_max) as pool:
+        try:
+            for result in watch(pool.play(runs), summary, len(runs)):
+                status = 1 if result.problem else status
+                if status and options.fail_fast:
+                    break
+        except KeyboardInterrupt:
+            print("interrupted")
+            status = 130
+    print(summary.table())
+    print(summary.line())
+    if options.json is not None:
+        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(summary.as_json())))
+    return status
 
 
 if __name__ == "__main__":

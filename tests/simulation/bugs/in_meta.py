@@ -47,7 +47,7 @@ BUGS = (
         "outcome-forgotten-once-sent",
         "An outcome is forgotten when it was sent once, not when the client says that it has it.",
         "I8",
-        ("network", "contention", "storm"),
+        ("fault-points", "contention", "network"),
         (
             Change(
                 "dfs.meta.streams",
