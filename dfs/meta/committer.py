@@ -53,20 +53,24 @@ class Witness:
         """The newest batch that changed what was read."""
 
     def get(self, key: bytes, record_type: type[R]) -> R | None:
-        for batch in self._layers:
-            if batch is self.seen:
-                break
-            if key in batch.changes:
-                self.seen = batch
+        self._note(lambda batch: key in batch.changes)
         return self._view.get(key, record_type)
 
     def scan(self, scan_range: ScanRange, record_type: type[R]) -> list[tuple[bytes, R]]:
+        start, end = scan_range.start, scan_range.end
+        self._note(lambda batch: batch.overlay.changes_in(start, end))
+        return self._view.scan(scan_range, record_type)
+
+    def _note(self, has_changed: Callable[[Batch], bool]) -> None:
+        """Remember the newest batch that changed what is read now. It lands last of all, so whoever
+        waits for it has waited for the others too (I3)."""
         for batch in self._layers:
             if batch is self.seen:
                 break
-            if batch.overlay.changes_in(scan_range.start, scan_range.end):
+            if has_changed(batch):
                 self.seen = batch
-        return self._view.scan(scan_range, record_type)
+                break
+        assert self.seen is self._layers[0] or not has_changed(self._layers[0])
 
 
 class Committer:

@@ -26,5 +26,5 @@ class WorkloadOptions(Options):
     """Of a workload."""
 
     per_client: Count = 1
-    pause_s: Positive = 0.05
+    pause_s: Positive = 0.1
     """Mean time that one of them thinks between two steps."""

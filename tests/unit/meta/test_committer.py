@@ -99,6 +99,37 @@ async def test_reads_of_changed_records_wait_for_the_commit(
         assert asked.is_over
 
 
+@pytest.mark.parametrize("read", [READS[0], READS[6]])
+async def test_a_read_waits_for_the_newest_of_two_batches(
+    read: Callable[[Mount, InodeId], MetaRequest],
+) -> None:
+    """Both changed what it shows, and only the older one has landed (found by simulation)."""
+    engine, threads = MemoryEngine(), Threads()
+    async with running(engine, threads) as server, trio.open_nursery() as nursery:
+        mount, other = await Mount.arrive(server), await Mount.arrive(server, 2)
+        file = mount.create(b"file")
+        await mount.do(file)
+        threads.hold_commits()
+        older = [mount.number(op) for op in (write_block(file.ino, 1), mount.create(b"x"))]
+        Background(nursery, lambda: mount.send(*older))
+        await settle()
+        newer = [other.number(op) for op in (write_block(file.ino, 2), other.create(b"y"))]
+        Background(nursery, lambda: other.send(*newer))
+        await settle()
+        asked = Background(nursery, lambda: other.ask(read(other, file.ino)))
+        await settle()
+        before = threads.commit_count
+        threads.release_commits()
+        threads.hold_commits()
+        await settle()
+        is_told, landed_count = asked.is_over, threads.commit_count - before
+        threads.release_commits()
+        await settle()
+        assert asked.is_over
+    assert landed_count == 1
+    assert not is_told
+
+
 async def test_reads_of_unchanged_records_do_not_wait() -> None:
     engine, threads = MemoryEngine(), Threads()
     async with running(engine, threads) as server, trio.open_nursery() as nursery:
