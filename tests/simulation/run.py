@@ -25,6 +25,7 @@ from tests.simulation.worker_pool import HASH_SEED, RUN_S_MAX, WorkerPool, worke
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+SHRINK_S_MAX = 600.0
 SEEDS_PATH = Path(__file__).with_name("seeds.txt")
 
 
@@ -42,6 +43,8 @@ def main(arguments: Sequence[str]) -> int:
     if problem:
         print(problem, file=sys.stderr)
         return 2
+    if options.shrink:
+        return _shrink(runs, options)
     if len(runs) == 1 and options.json is None:
         return _play_one(runs[0], options)
     return _play_all(runs, options)
@@ -60,6 +63,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--trace", action="store_true", help="print everything that happens")
     parser.add_argument("--trace-file", type=Path, help="write everything that happens")
     parser.add_argument("--who", default="", help="print only what this process or workload does")
+    parser.add_argument("--shrink", action="store_true", help="look for a smaller run that fails")
+    parser.add_argument("--shrink-s-max", type=float, default=SHRINK_S_MAX, help="and stop then")
     parser.add_argument("--bug", default="", help="put this bug of bugs.py into the product")
     return parser
 
@@ -117,6 +122,21 @@ def _play_one(run: Run, options: argparse.Namespace) -> int:
     if result.problem:
         print(failure_text(result, options.bug))
     return 1 if result.problem else 0
+
+
+def _shrink(runs: Sequence[Run], options: argparse.Namespace) -> int:
+    from tests.simulation.trials import shrink_run
+
+    if len(runs) != 1:
+        print("--shrink takes one seed of one scenario", file=sys.stderr)
+        return 2
+    command = worker_command(options.bug)
+    with WorkerPool(command, count=options.jobs, run_s_max=options.run_s_max) as pool:
+        try:
+            return shrink_run(pool, runs[0], s_max=options.shrink_s_max, bug=options.bug)
+        except KeyboardInterrupt:
+            print("interrupted")
+            return 130
 
 
 def _play_all(runs: Sequence[Run], options: argparse.Namespace) -> int:

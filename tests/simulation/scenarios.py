@@ -7,6 +7,7 @@ gives them. They start in the order of the file.
 
 from __future__ import annotations
 
+import json
 import tomllib
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -18,7 +19,7 @@ from tests.simulation.registry import FAULTS, WORKLOADS
 from tests.simulation.scenario_files import scenario_path
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from tests.simulation.registry import Kind
 
@@ -89,6 +90,25 @@ def parse_scenario(name: str, text: str) -> Scenario:
         workloads=_with_options("workloads", WORKLOADS, scenario.workloads),
         faults=_with_options("faults", FAULTS, scenario.faults),
     )
+
+
+def scenario_text(scenario: Scenario, comment: str) -> str:
+    """What `parse_scenario` reads as this scenario."""
+    table = msgspec.to_builtins(scenario)
+    del table["name"]
+    return "\n".join([f"# {comment}", *_table_lines("", table)]) + "\n"
+
+
+def _table_lines(title: str, table: Mapping[str, Any]) -> Iterator[str]:
+    """Plain values are written alike in TOML and in JSON."""
+    inner = {key: value for key, value in table.items() if isinstance(value, dict)}
+    plain = {key: value for key, value in table.items() if key not in inner}
+    if title and (plain or not inner):
+        yield f"\n[{title}]"
+    for key, value in plain.items():
+        yield f"{key} = {json.dumps(value, ensure_ascii=False)}"
+    for key, value in inner.items():
+        yield from _table_lines(f"{title}.{key}" if title else key, value)
 
 
 def _with_options(

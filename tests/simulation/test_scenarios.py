@@ -8,7 +8,7 @@ import pytest
 
 from tests.simulation.faults.processes import ProcessFaultOptions
 from tests.simulation.scenario_files import scenario_names
-from tests.simulation.scenarios import ScenarioError, load_scenario, parse_scenario
+from tests.simulation.scenarios import ScenarioError, load_scenario, parse_scenario, scenario_text
 from tests.simulation.workloads.writer import WriterOptions
 
 if TYPE_CHECKING:
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize("name", scenario_names())
 def test_every_file_is_a_scenario(name: str) -> None:
     assert load_scenario(name).name == name
+
+
+@pytest.mark.parametrize("name", scenario_names())
+def test_a_scenario_written_is_read_back(name: str) -> None:
+    scenario = load_scenario(name)
+    assert parse_scenario(name, scenario_text(scenario, "Why.")) == scenario
 
 
 def test_tables_become_options_with_defaults() -> None:
