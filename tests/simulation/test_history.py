@@ -167,3 +167,14 @@ def test_a_register_holds_what_was_written_last(found: int) -> None:
     assert not check_history(history)
     history.answer(history.call(read), 1)
     assert check_history(history)
+
+
+def test_a_kernel_may_do_nothing_for_a_rename_that_another_was_faster_with() -> None:
+    for is_behind_kernels in (False, True):
+        history = History(2, is_behind_kernels=is_behind_kernels)
+        history.answer(history.call(Op("create", 0)), Answer(0, SEVEN))
+        both = [history.call(Op("rename", 0, 1)) for _ in range(2)]
+        for number in both:
+            history.answer(number, Answer(0))
+        history.answer(history.call(Op("list")), Answer(0, listed=(0, SEVEN)))
+        assert bool(check_history(history)) is not is_behind_kernels

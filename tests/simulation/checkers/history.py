@@ -32,6 +32,8 @@ class History:
     name_count: int
     """Names in each directory."""
     directory_count: int = 1
+    is_behind_kernels: bool = False
+    """A kernel is between clients and callers (`namespace_model._is_kernels_own`)."""
     events: list[Event] = field(default_factory=list)
     ops: dict[int, Op | Access] = field(default_factory=dict)
     answers: dict[int, Answer | int] = field(default_factory=dict)
@@ -91,7 +93,8 @@ def _parts(history: History) -> Iterator[tuple[Model[object], dict[int, None]]]:
     answers = {n: told for n, told in history.answers.items() if isinstance(told, Answer)}
     slots = history.directory_slots()
     for numbers in _independent(ops, answers, slots):
-        yield NamespaceModel(ops, answers, slots), numbers  # type: ignore[misc]
+        model = NamespaceModel(ops, answers, slots, is_behind_kernels=history.is_behind_kernels)
+        yield model, numbers  # type: ignore[misc]
 
 
 def _independent(

@@ -57,11 +57,17 @@ class NamespaceModel:
     """Ops by number, with the answers that were given; see linearizability.Model."""
 
     def __init__(
-        self, ops: Mapping[int, Op], answers: Mapping[int, Answer], directory_slots: list[range]
+        self,
+        ops: Mapping[int, Op],
+        answers: Mapping[int, Answer],
+        directory_slots: list[range],
+        *,
+        is_behind_kernels: bool = False,
     ) -> None:
         self._ops = ops
         self._answers = answers
         self._directory_slots = directory_slots
+        self._is_behind_kernels = is_behind_kernels
         self.first: State = (0,) * directory_slots[-1].stop
         self._everywhere = frozenset(range(NOWHERE, directory_slots[-1].stop))
 
@@ -94,6 +100,8 @@ class NamespaceModel:
         right, after = self._apply(state, op, told or -value_of(number))
         if answer is None or right == answer or _is_excused(op, right, answer):
             return after
+        if self._is_behind_kernels and _is_kernels_own(state, op, answer):
+            return state
         return None
 
     def _apply(self, state: State, op: Op, made: int) -> tuple[Answer, State]:
@@ -159,6 +167,14 @@ def _rename_problem(source: int, target: int, flags: int) -> int:
     if not target or source == target or is_directory(source) == is_directory(target):
         return 0
     return errno.ENOTDIR if is_directory(source) else errno.EISDIR
+
+
+def _is_kernels_own(state: State, op: Op, answer: Answer) -> bool:
+    """A kernel looks up both names of a rename, one after the other, and does nothing if they lead
+    to one inode (rename(2)): this may come of another's rename between its looks, and is 0 though
+    the old name is gone."""
+    is_done = op.kind == "rename" and answer == Answer(0)
+    return is_done and not state[op.slot] and state[op.other] != 0
 
 
 def _is_excused(op: Op, right: Answer, answer: Answer) -> bool:
