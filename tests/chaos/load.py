@@ -1,0 +1,146 @@
+"""Who works while things break: the workloads of the simulation, each on one of the mounts.
+
+A worker outlives its clients. When one is lost (its mount was killed, or its session is over), the
+worker goes on through the next, and first compares what is there with what was promised to it.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING
+
+import trio
+
+from tests.chaos.mounted_client import ClientLost
+from tests.simulation.checkers.history import History, check_history
+from tests.simulation.scenarios import Scenario
+from tests.simulation.workloads.contender import NAMES, Contender
+from tests.simulation.workloads.slot_writer import SlotWriter
+from tests.simulation.workloads.writer import Writer
+from tests.simulation.world import Violation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.chaos.mount import Mount
+
+Worker = Writer | SlotWriter | Contender
+WRITERS_PER_MOUNT = 2
+MOVE_PATIENCE_S = 90.0
+"""In which every worker must get something done, when nothing is broken any more."""
+STOP_PATIENCE_S = 180.0
+SCENARIO = Scenario(name="chaos on mounts", may_lose_sessions=True)
+
+
+class Journal:
+    """What workers do, line by line: the trace of this run. A workload calls it `world.trace`."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w", buffering=1)
+        self._start_s = time.monotonic()
+
+    def note(self, text: str) -> None:
+        self._file.write(f"{time.monotonic() - self._start_s:9.3f} {text}\n")
+
+
+class RealWorld:
+    """What a workload needs of the simulation's world."""
+
+    def __init__(self, seed: int, journal: Journal) -> None:
+        self.seed = str(seed)
+        self.trace = journal
+
+
+class Load:
+    """All workers, and their lives."""
+
+    def __init__(self, mounts: list[Mount], seed: int, journal: Journal) -> None:
+        self._mounts = mounts
+        self._journal = journal
+        self._chooser = random.Random(f"{seed}/looks")
+        self._history = History(len(NAMES), is_behind_kernels=True)
+        self._world = RealWorld(seed, journal)
+        self._homes: dict[Worker, Mount] = {}
+        self._at_work: set[Worker] = set()
+        for number, mount in enumerate(mounts):
+            for letter in "abcdefgh"[:WRITERS_PER_MOUNT]:
+                self._homes[Writer(self._world, f"w{number}{letter}", SCENARIO)] = mount
+            self._homes[SlotWriter(self._world, number, len(mounts), SCENARIO)] = mount
+            self._homes[Contender(self._world, number, self._history, SCENARIO)] = mount
+
+    @property
+    def steps_done(self) -> int:
+        return sum(worker.steps_done for worker in self._homes)
+
+    def start(self, nursery: trio.Nursery) -> None:
+        """Everyone works until `rest`."""
+        assert not self._at_work
+        for worker in self._homes:
+            worker.is_stopping = False
+            self._at_work.add(worker)
+            nursery.start_soon(self._live, worker)
+
+    async def _live(self, worker: Worker) -> None:
+        lives_on = isinstance(worker, Writer)
+        while worker in self._at_work:
+            client = await self._homes[worker].client(lives_on=lives_on)
+            try:
+                await worker.run(client)
+            except ClientLost as error:
+                self._journal.note(f"{worker.name} goes on elsewhere: {error}")
+            else:
+                self._at_work.discard(worker)
+            await client.close()
+
+    async def rest(self) -> None:
+        """Let everyone end what is begun and close everything: it is durable then."""
+        for worker in self._homes:
+            worker.is_stopping = True
+        if not await _becomes_true(lambda: not self._at_work, STOP_PATIENCE_S):
+            names = sorted(worker.name for worker in self._at_work)
+            raise Violation(f"{', '.join(names)} cannot finish within {STOP_PATIENCE_S:g} s")
+
+    async def all_move(self) -> None:
+        """Return when every worker has got something done. Raises Violation when one hangs."""
+        before = {worker: worker.steps_done for worker in self._homes}
+        stuck = dict(before)
+
+        def nobody_is_stuck() -> bool:
+            for worker in list(stuck):
+                if worker.steps_done > before[worker]:
+                    del stuck[worker]
+            return not stuck
+
+        if not await _becomes_true(nobody_is_stuck, MOVE_PATIENCE_S):
+            names = sorted(worker.name for worker in stuck)
+            raise Violation(f"{', '.join(names)} hang for {MOVE_PATIENCE_S:g} s")
+
+    async def look_at_one(self) -> None:
+        """One writer's directory, while it rests for a moment, through the other mount (I4)."""
+        writers = [worker for worker in self._homes if isinstance(worker, Writer)]
+        await self._look(self._chooser.choice(writers))
+
+    async def look_at_all(self) -> None:
+        """What everyone did, through the other mount; nobody works meanwhile (I3, I4, I8)."""
+        assert not self._at_work
+        for worker in self._homes:
+            await self._look(worker)
+        problem = check_history(self._history)
+        if problem:
+            raise Violation(f"history: {problem}")
+
+    async def _look(self, worker: Worker) -> None:
+        home = self._homes[worker]
+        [other] = [mount for mount in self._mounts if mount is not home]
+        client = await other.client(lives_on=False)
+        await worker.check_seen_by(client)
+        await client.close()
+
+
+async def _becomes_true(is_so: Callable[[], bool], patience_s: float) -> bool:
+    deadline_s = trio.current_time() + patience_s
+    while not (is_now := is_so()) and trio.current_time() < deadline_s:  # noqa: ASYNC110 - workloads tell nobody
+        await trio.sleep(0.02)
+    return is_now
