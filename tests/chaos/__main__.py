@@ -66,8 +66,11 @@ def main(arguments: Sequence[str]) -> int:
     if status:
         print(f"chaos: failed; its logs are in {plan.log_directory}", file=sys.stderr)
         return 1
-    shutil.rmtree(plan.log_directory)
     print(f"chaos: {plan.rounds} rounds, all is right")
+    if options.keep_logs:
+        print(f"chaos: logs are in {plan.log_directory}")
+    else:
+        shutil.rmtree(plan.log_directory)
     return 0
 
 
@@ -78,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--fault", choices=list(FAULTS), action="append", help="only this one (may be repeated)"
     )
+    parser.add_argument("--keep-logs", action="store_true", help="also when all is right")
     return parser
 
 
@@ -93,7 +97,7 @@ def _play(plan: Plan) -> int:
 
 async def _run(plan: Plan, spawner: Spawner) -> int:
     cluster = Cluster(spawner, plan.top, plan.log_directory)
-    run = Run(cluster, plan.seed, {name: FAULTS[name] for name in plan.faults})
+    run = Run(cluster, plan.seed, plan.faults)
     status = 1
     try:
         async with trio.open_nursery() as nursery:

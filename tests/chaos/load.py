@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from tests.chaos.conditions import becomes_true
 from tests.chaos.mounted_client import ClientLost
 from tests.simulation.checkers.history import History, check_history
 from tests.simulation.scenarios import Scenario
@@ -21,7 +22,6 @@ from tests.simulation.workloads.writer import Writer
 from tests.simulation.world import Violation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from tests.chaos.mount import Mount
@@ -98,7 +98,7 @@ class Load:
         """Let everyone end what is begun and close everything: it is durable then."""
         for worker in self._homes:
             worker.is_stopping = True
-        if not await _becomes_true(lambda: not self._at_work, STOP_PATIENCE_S):
+        if not await becomes_true(lambda: not self._at_work, STOP_PATIENCE_S):
             names = sorted(worker.name for worker in self._at_work)
             raise Violation(f"{', '.join(names)} cannot finish within {STOP_PATIENCE_S:g} s")
 
@@ -113,7 +113,7 @@ class Load:
                     del stuck[worker]
             return not stuck
 
-        if not await _becomes_true(nobody_is_stuck, MOVE_PATIENCE_S):
+        if not await becomes_true(nobody_is_stuck, MOVE_PATIENCE_S):
             names = sorted(worker.name for worker in stuck)
             raise Violation(f"{', '.join(names)} hang for {MOVE_PATIENCE_S:g} s")
 
@@ -137,10 +137,3 @@ class Load:
         client = await other.client(lives_on=False)
         await worker.check_seen_by(client)
         await client.close()
-
-
-async def _becomes_true(is_so: Callable[[], bool], patience_s: float) -> bool:
-    deadline_s = trio.current_time() + patience_s
-    while not (is_now := is_so()) and trio.current_time() < deadline_s:  # noqa: ASYNC110 - workloads tell nobody
-        await trio.sleep(0.02)
-    return is_now
