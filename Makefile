@@ -1,7 +1,7 @@
 # Thin aliases. tools/test makes .venv; everything here uses it.
 PYTHON = .venv/bin/python
 
-.PHONY: check test sim cluster posix bench lock
+.PHONY: check test sim cluster chaos posix bench lock
 
 check: $(PYTHON) ## before every commit: under a minute, no root
 	$(PYTHON) -m ruff format --check .
@@ -18,6 +18,9 @@ sim: $(PYTHON) ## SEED=n replays one seed, SEEDS=n plays n runs from there; SCEN
 
 cluster: $(PYTHON) ## real processes and kernel mounts: needs root
 	unshare --mount $(PYTHON) -m pytest tests/cluster
+
+chaos: $(PYTHON) ## ROUNDS=n of faults on real processes and mounts [SEED=n] [FAULT=name]: needs root
+	$(PYTHON) -m tests.chaos $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED)) $(if $(FAULT),--fault $(FAULT))
 
 posix: $(PYTHON) ## every system call on a real mount: needs root
 	@if [ -n "$$(find tests/posix -name 'test_*.py' 2>/dev/null)" ]; \

@@ -61,6 +61,8 @@ want_test_packages() {
     want_command diff diffutils
     want_command mount mount
     want_command unshare util-linux
+    want_command ip iproute2
+    want_command mkfs.ext4 e2fsprogs
 }
 
 quietly() { # COMMAND...: its output is shown only when it fails

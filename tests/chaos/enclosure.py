@@ -31,9 +31,7 @@ def run_enclosed(main: Callable[[], int]) -> int:
 
     SIGINT and SIGTERM are passed on, as SIGTERM. Raises OSError where namespaces are not allowed.
     """
-    if _libc.unshare(CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"unshare: {os.strerror(number)}")
+    _unshare(CLONE_NEWPID)  # for children only: this process stays where it is
     child = os.fork()
     if child == 0:
         _live_inside(main)
@@ -51,6 +49,7 @@ def _live_inside(main: Callable[[], int]) -> None:
     status = 1
     try:
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        _unshare(CLONE_NEWNS | CLONE_NEWNET)
         os.setsid()  # a terminal would signal both
         for command in (
             ["mount", "--make-rprivate", "/"],
@@ -63,3 +62,9 @@ def _live_inside(main: Callable[[], int]) -> None:
         traceback.print_exc()
     finally:
         os._exit(status)
+
+
+def _unshare(flags: int) -> None:
+    if _libc.unshare(flags) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"unshare: {os.strerror(number)}")

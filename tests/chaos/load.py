@@ -10,8 +10,6 @@ import random
 import time
 from typing import TYPE_CHECKING
 
-import trio
-
 from tests.chaos.conditions import becomes_true
 from tests.chaos.mounted_client import ClientLost
 from tests.simulation.checkers.history import History, check_history
@@ -23,6 +21,8 @@ from tests.simulation.world import Violation
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import trio
 
     from tests.chaos.mount import Mount
 
