@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 CHUNK_SERVERS = 3
 MOUNTS = 2
+SERVERS_PATIENCE_S = 60.0
 META_ADDRESS = "10.213.0.1:7400"
 
 
@@ -83,15 +84,31 @@ class Cluster:
                 nursery.start_soon(start)
 
     async def wait_servers_up(self) -> None:
-        """Return when the metadata server believes in every chunk server."""
-        with trio.fail_after(60):
+        """Return when the metadata server believes in every chunk server. Raises Violation."""
+        up = ["up"] * CHUNK_SERVERS
+        await self.wait_servers(
+            lambda servers: [each["server"]["state"] for each in servers] == up, "are up"
+        )
+
+    async def wait_free_space(self, part: Part, *, has_some: bool) -> None:
+        """Return when everybody knows whether this chunk server has room. Raises Violation."""
+
+        def is_known(servers: list[dict[str, Any]]) -> bool:
+            [own] = [s for s in servers if s["server"]["address"].startswith(part.host.address)]
+            return bool(own["space"] and own["space"]["free_bytes"]) is has_some
+
+        await self.wait_servers(
+            is_known, f"know {'room' if has_some else 'no room'} on {part.name}"
+        )
+
+    async def wait_servers(self, is_so: Callable[[list[dict[str, Any]]], bool], what: str) -> None:
+        with trio.move_on_after(SERVERS_PATIENCE_S):
             while True:
                 status = await self.dfs("status", META_ADDRESS, "--json")
-                servers = json.loads(status.stdout)["status"]["servers"] if status.stdout else []
-                states = [each["server"]["state"] for each in servers]
-                if states == ["up"] * CHUNK_SERVERS:
+                if status.stdout and is_so(json.loads(status.stdout)["status"]["servers"]):
                     return
                 await trio.sleep(0.2)
+        raise Violation(f"after {SERVERS_PATIENCE_S:g} s it is not so that servers {what}")
 
     async def fsck(self, *arguments: str) -> dict[str, Any]:
         """The report of `dfs fsck`, which must find no error. Raises Violation."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.chaos.conditions import becomes_true
 from tests.chaos.mounted_client import ClientLost
@@ -46,7 +46,8 @@ class Journal:
 
 
 class RealWorld:
-    """What a workload needs of the simulation's world."""
+    """What a workload needs of the simulation's world: it stands in for one, as `MountedClient` does
+    for a client."""
 
     def __init__(self, seed: int, journal: Journal) -> None:
         self.seed = str(seed)
@@ -61,7 +62,7 @@ class Load:
         self._journal = journal
         self._chooser = random.Random(f"{seed}/looks")
         self._history = History(len(NAMES), is_behind_kernels=True)
-        self._world = RealWorld(seed, journal)
+        self._world: Any = RealWorld(seed, journal)
         self._homes: dict[Worker, Mount] = {}
         self._at_work: set[Worker] = set()
         for number, mount in enumerate(mounts):
@@ -85,7 +86,7 @@ class Load:
     async def _live(self, worker: Worker) -> None:
         lives_on = isinstance(worker, Writer)
         while worker in self._at_work:
-            client = await self._homes[worker].client(lives_on=lives_on)
+            client: Any = await self._homes[worker].client(lives_on=lives_on)
             try:
                 await worker.run(client)
             except ClientLost as error:
@@ -134,6 +135,6 @@ class Load:
     async def _look(self, worker: Worker) -> None:
         home = self._homes[worker]
         [other] = [mount for mount in self._mounts if mount is not home]
-        client = await other.client(lives_on=False)
+        client: Any = await other.client(lives_on=False)
         await worker.check_seen_by(client)
         await client.close()

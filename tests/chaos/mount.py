@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tests.chaos.mounted_client import MountedClient, close_quietly
+from tests.chaos.inodes import close_quietly
+from tests.chaos.mounted_client import MountedClient
 from tests.chaos.part import dfs_part
 
 if TYPE_CHECKING:

@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
-from dfs.core.namespace.records import Inode
 from dfs.errors import FsError
-from dfs.types import InodeId
+from tests.chaos.inodes import close_quietly, entries_of, inode_of, look
 from tests.chaos.system_calls import (
     inode_descriptor,
     inode_path,
@@ -33,7 +32,8 @@ from tests.chaos.system_calls import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from dfs.types import Credentials
+    from dfs.core.namespace.records import Inode
+    from dfs.types import Credentials, InodeId
     from tests.chaos.mount import Mount
 
 R = TypeVar("R")
@@ -100,14 +100,14 @@ class MountedClient:
     # ------------------------------------------------------------ attributes
 
     async def getattr(self, ino: InodeId) -> Inode:
-        return await self._call(partial(_look, self._root, ino))
+        return await self._call(partial(look, self._root, ino))
 
     async def lookup(self, parent: InodeId, name: bytes) -> Inode:
-        def look() -> Inode:
+        def find() -> Inode:
             with inode_descriptor(self._root, parent) as directory:
-                return _inode(os.stat(name, dir_fd=directory, follow_symlinks=False))
+                return inode_of(os.stat(name, dir_fd=directory, follow_symlinks=False))
 
-        return await self._call(look)
+        return await self._call(find)
 
     async def setattr(
         self, ino: InodeId, _who: Credentials, *, mode: int | None = None, size: int | None = None
@@ -159,7 +159,7 @@ class MountedClient:
     async def mkdir(self, parent: InodeId, name: bytes, mode: int, _who: Credentials) -> Inode:
         def make(directory: int) -> Inode:
             os.mkdir(name, mode, dir_fd=directory)
-            return _inode(os.stat(name, dir_fd=directory, follow_symlinks=False))
+            return inode_of(os.stat(name, dir_fd=directory, follow_symlinks=False))
 
         return await self._in_directory(parent, make)
 
@@ -168,7 +168,7 @@ class MountedClient:
     ) -> Inode:
         def make(directory: int) -> Inode:
             os.symlink(target, name, dir_fd=directory)
-            return _inode(os.stat(name, dir_fd=directory, follow_symlinks=False))
+            return inode_of(os.stat(name, dir_fd=directory, follow_symlinks=False))
 
         return await self._in_directory(parent, make)
 
@@ -220,7 +220,7 @@ class MountedClient:
     ) -> tuple[MountedFile, Inode]:
         def make(directory: int) -> tuple[int, Inode]:
             descriptor = os.open(name, flags, stat.S_IMODE(mode), dir_fd=directory)
-            return descriptor, _inode(os.fstat(descriptor))
+            return descriptor, inode_of(os.fstat(descriptor))
 
         descriptor, inode = await self._in_directory(parent, make)
         return self._opened(descriptor), inode
@@ -271,61 +271,9 @@ class MountedClient:
     async def read_directory(
         self, directory: MountedFile, _cookie: int
     ) -> AsyncIterator[tuple[bytes, Inode, int]]:
-        for name, inode in await self._call(partial(_entries, directory.descriptor)):
+        for name, inode in await self._call(partial(entries_of, directory.descriptor)):
             whole = inode if inode.is_file else await self.getattr(inode.ino)
             yield name, whole, 0
 
     async def release_directory(self, directory: MountedFile) -> None:
         await self.release(directory)
-
-
-def _entries(descriptor: int) -> list[tuple[bytes, Inode]]:
-    """Names, and of each inode what a listing says: number and type."""
-    found = []
-    with os.scandir(descriptor) as entries:
-        for entry in entries:
-            is_file = entry.is_file(follow_symlinks=False)
-            mode = stat.S_IFREG if is_file else stat.S_IFDIR
-            found.append((os.fsencode(entry.name), _bare_inode(entry.inode(), mode)))
-    return found
-
-
-def _look(root: int, ino: InodeId) -> Inode:
-    with inode_descriptor(root, ino) as descriptor:
-        status = os.fstat(descriptor)
-        is_symlink = stat.S_ISLNK(status.st_mode)
-        target = os.readlink(b"", dir_fd=descriptor) if is_symlink else b""
-        return _inode(status, target)
-
-
-def _inode(status: os.stat_result, target: bytes = b"") -> Inode:
-    times = (status.st_mtime_ns, status.st_ctime_ns)
-    return Inode(
-        ino=InodeId(status.st_ino),
-        mode=status.st_mode,
-        uid=status.st_uid,
-        gid=status.st_gid,
-        rdev=status.st_rdev,
-        nlink=status.st_nlink,
-        size=status.st_size,
-        atime_ns=status.st_atime_ns,
-        mtime_ns=status.st_mtime_ns,
-        ctime_ns=status.st_ctime_ns,
-        btime_ns=0,
-        parent=InodeId(0),
-        target=target,
-        data_version=hash((*times, status.st_size, status.st_blocks)),
-    )
-
-
-def _bare_inode(number: int, mode: int) -> Inode:
-    return Inode(InodeId(number), mode, 0, 0, 0, 1, 0, 0, 0, 0, 0, InodeId(0))
-
-
-def close_quietly(descriptor: int) -> None:
-    """close(2), whatever it says of what was written."""
-    try:
-        os.close(descriptor)
-    except OSError as error:
-        if error.errno == errno.EBADF:
-            raise

@@ -24,19 +24,22 @@ if TYPE_CHECKING:
 
     from tests.chaos.cluster import Cluster
 
-FULL_S_MAX = 5.0
-FLIPS_MAX = 12
+FULL_S_MAX = 4.0
+FLIPS_MAX = 40
 FLIP_BYTES_MAX = 16
 ROT_S_MAX = 2.0
 
 
 async def full_disk(cluster: Cluster, chooser: random.Random) -> str:
+    server = cluster.chunks[0]
     await trio.to_thread.run_sync(cluster.small_disk.fill)
     try:
-        await trio.sleep(chooser.uniform(1.0, FULL_S_MAX))
+        await cluster.wait_free_space(server, has_some=False)
+        await trio.sleep(chooser.uniform(0, FULL_S_MAX))
     finally:
         cluster.small_disk.make_room()
-    return cluster.chunks[0].name
+    await cluster.wait_free_space(server, has_some=True)
+    return server.name
 
 
 async def flip_bytes(cluster: Cluster, chooser: random.Random) -> str:
