@@ -46,7 +46,7 @@ class Journal:
 
 
 class RealWorld:
-    """What a workload needs of the simulation's world: it stands in for one, as `MountedClient` does
+    """All that a workload needs of a world; it stands in for one, as `MountedClient` does
     for a client."""
 
     def __init__(self, seed: int, journal: Journal) -> None:
@@ -62,14 +62,14 @@ class Load:
         self._journal = journal
         self._chooser = random.Random(f"{seed}/looks")
         self._history = History(len(NAMES), is_behind_kernels=True)
-        self._world: Any = RealWorld(seed, journal)
+        world: Any = RealWorld(seed, journal)
         self._homes: dict[Worker, Mount] = {}
         self._at_work: set[Worker] = set()
         for number, mount in enumerate(mounts):
             for letter in "abcdefgh"[:WRITERS_PER_MOUNT]:
-                self._homes[Writer(self._world, f"w{number}{letter}", SCENARIO)] = mount
-            self._homes[SlotWriter(self._world, number, len(mounts), SCENARIO)] = mount
-            self._homes[Contender(self._world, number, self._history, SCENARIO)] = mount
+                self._homes[Writer(world, f"w{number}{letter}", SCENARIO)] = mount
+            self._homes[SlotWriter(world, number, len(mounts), SCENARIO)] = mount
+            self._homes[Contender(world, number, self._history, SCENARIO)] = mount
 
     @property
     def steps_done(self) -> int:

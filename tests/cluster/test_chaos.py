@@ -7,6 +7,7 @@ Method: `python -m tests.chaos` plays each kind of fault once, with a seed that 
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import random
 import signal
@@ -41,6 +42,7 @@ def start(*arguments: str, place: Path) -> subprocess.Popen[str]:
 
 
 def test_each_kind_of_fault_once(tmp_path: Path) -> None:
+    faulthandler.cancel_dump_traceback_later()  # the run itself says what hangs
     seed = os.environ.get("DFS_CHAOS_SEED") or str(random.SystemRandom().randrange(1 << 32))
     faults = [word for name in FAULTS for word in ("--fault", name)]
     run = start("--rounds", str(len(FAULTS)), "--seed", seed, *faults, place=tmp_path)
