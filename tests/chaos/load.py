@@ -14,9 +14,10 @@ from tests.chaos.conditions import becomes_true
 from tests.chaos.mounted_client import ClientLost
 from tests.simulation.checkers.history import History, check_history
 from tests.simulation.scenarios import Scenario
-from tests.simulation.workloads.contender import NAMES, Contender
-from tests.simulation.workloads.slot_writer import SlotWriter
-from tests.simulation.workloads.writer import Writer
+from tests.simulation.workloads.contender import NAMES, ContenderOptions, make_contenders
+from tests.simulation.workloads.slot_writer import SlotWriterOptions, make_slot_writers
+from tests.simulation.workloads.workload import Shared, Site
+from tests.simulation.workloads.writer import Writer, WriterOptions, make_writers
 from tests.simulation.world import Violation
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     import trio
 
     from tests.chaos.mount import Mount
+    from tests.simulation.workloads.workload import Workload
 
-Worker = Writer | SlotWriter | Contender
 WRITERS_PER_MOUNT = 2
 MOVE_PATIENCE_S = 90.0
 """In which every worker must get something done, when nothing is broken any more."""
@@ -46,8 +47,8 @@ class Journal:
 
 
 class RealWorld:
-    """All that a workload needs of a world; it stands in for one, as `MountedClient` does
-    for a client."""
+    """All that a workload needs of a world; it stands in for one, as `MountedClient` does for a
+    client."""
 
     def __init__(self, seed: int, journal: Journal) -> None:
         self.seed = str(seed)
@@ -58,18 +59,20 @@ class Load:
     """All workers, and their lives."""
 
     def __init__(self, mounts: list[Mount], seed: int, journal: Journal) -> None:
+        assert len(mounts) == SCENARIO.clients
         self._mounts = mounts
         self._journal = journal
         self._chooser = random.Random(f"{seed}/looks")
-        self._history = History(len(NAMES), is_behind_kernels=True)
+        self._shared = Shared()
+        self._shared.get(
+            "history", lambda: History(len(NAMES), is_behind_kernels=True), check_history
+        )
         world: Any = RealWorld(seed, journal)
-        self._homes: dict[Worker, Mount] = {}
-        self._at_work: set[Worker] = set()
+        self._homes: dict[Workload, Mount] = {}
+        self._at_work: set[Workload] = set()
         for number, mount in enumerate(mounts):
-            for letter in "abcdefgh"[:WRITERS_PER_MOUNT]:
-                self._homes[Writer(world, f"w{number}{letter}", SCENARIO)] = mount
-            self._homes[SlotWriter(world, number, len(mounts), SCENARIO)] = mount
-            self._homes[Contender(world, number, self._history, SCENARIO)] = mount
+            site = Site(world, SCENARIO, number, self._shared)
+            self._homes.update(dict.fromkeys(_workers_at(site), mount))
 
     @property
     def steps_done(self) -> int:
@@ -83,7 +86,7 @@ class Load:
             self._at_work.add(worker)
             nursery.start_soon(self._live, worker)
 
-    async def _live(self, worker: Worker) -> None:
+    async def _live(self, worker: Workload) -> None:
         lives_on = isinstance(worker, Writer)
         while worker in self._at_work:
             client: Any = await self._homes[worker].client(lives_on=lives_on)
@@ -120,21 +123,29 @@ class Load:
 
     async def look_at_one(self) -> None:
         """One writer's directory, while it rests for a moment, through the other mount (I4)."""
-        writers = [worker for worker in self._homes if isinstance(worker, Writer)]
-        await self._look(self._chooser.choice(writers))
+        observable = [worker for worker in self._homes if worker.is_observable]
+        await self._look(self._chooser.choice(observable))
 
     async def look_at_all(self) -> None:
         """What everyone did, through the other mount; nobody works meanwhile (I3, I4, I8)."""
         assert not self._at_work
         for worker in self._homes:
             await self._look(worker)
-        problem = check_history(self._history)
+        problem = self._shared.problem()
         if problem:
-            raise Violation(f"history: {problem}")
+            raise Violation(problem)
 
-    async def _look(self, worker: Worker) -> None:
+    async def _look(self, worker: Workload) -> None:
         home = self._homes[worker]
         [other] = [mount for mount in self._mounts if mount is not home]
         client: Any = await other.client(lives_on=False)
         await worker.check_seen_by(client)
         await client.close()
+
+
+def _workers_at(site: Site) -> list[Workload]:
+    return [
+        *make_writers(site, WriterOptions(per_client=WRITERS_PER_MOUNT)),
+        *make_slot_writers(site, SlotWriterOptions()),
+        *make_contenders(site, ContenderOptions()),
+    ]
