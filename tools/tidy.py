@@ -143,6 +143,8 @@ def read_project(root: Path) -> Project:
         for name in names:
             file = Path(directory, name)
             path = file.relative_to(root).as_posix()
+            if name == ".git":  # a worktree's way to its repository
+                continue
             with suppress(UnicodeDecodeError):  # not text
                 if file.is_file():
                     sources[path] = Source(path, file.read_text("utf-8"))
