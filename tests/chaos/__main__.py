@@ -65,6 +65,7 @@ def main(arguments: Sequence[str]) -> int:
         shutil.rmtree(plan.top, ignore_errors=True)
     if status:
         print(f"chaos: failed; its logs are in {plan.log_directory}", file=sys.stderr)
+        print(f"chaos: the same faults again: {_command(plan)}", file=sys.stderr)
         return 1
     print(f"chaos: {plan.rounds} rounds, all is right")
     if options.keep_logs:
@@ -72,6 +73,11 @@ def main(arguments: Sequence[str]) -> int:
     else:
         shutil.rmtree(plan.log_directory)
     return 0
+
+
+def _command(plan: Plan) -> str:
+    faults = "" if plan.faults == list(FAULTS) else "".join(f" --fault {f}" for f in plan.faults)
+    return f"python -m tests.chaos --rounds {plan.rounds} --seed {plan.seed}{faults}"
 
 
 def _parser() -> argparse.ArgumentParser:
