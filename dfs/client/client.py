@@ -118,6 +118,11 @@ class Client(NamespaceCalls):
         """Memory that dirty data takes now."""
         return self._flusher.dirty_bytes
 
+    @property
+    def loss_count(self) -> int:
+        """How often dirty data was lost: whoever keeps copies of what was written may be wrong."""
+        return self._flusher.loss_count
+
     # ------------------------------------------------------------ open files
 
     async def create(

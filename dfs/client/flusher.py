@@ -99,6 +99,8 @@ class Flusher:
         """Files with dirty data, in the order in which they became dirty."""
         self.dirty_bytes = 0
         """Memory that dirty data of all files takes."""
+        self.loss_count = 0
+        """How often dirty data of any file was lost."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Flush by age, and carry uploads and rounds, until cancelled."""
@@ -269,6 +271,7 @@ class Flusher:
         file.live_since_s = file.pending_since_s = NEVER
         file.lost = error
         file.lost_count += 1
+        self.loss_count += 1
         self.account(file)
         assert file.dirty.is_clean
 

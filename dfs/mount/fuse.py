@@ -16,7 +16,6 @@ import errno
 import itertools
 import time
 from collections import OrderedDict
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -38,7 +37,7 @@ from dfs.mount.introspection import VIRTUAL_PREFIXES, virtual_xattr
 from dfs.types import ROOT, InodeId
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from pyfuse3 import EntryAttributes, FileInfo, ReaddirToken, RequestContext, SetattrFields
 
@@ -68,7 +67,7 @@ class FuseOperations(pyfuse3.Operations):
         self._numbers = itertools.count(1)
         self._files: dict[int, FileHandle] = {}
         self._directories: dict[int, DirectoryHandle] = {}
-        self._versions: OrderedDict[InodeId, int] = OrderedDict()
+        self._versions: OrderedDict[InodeId, tuple[int, int]] = OrderedDict()
         self._removed: dict[InodeId, Inode] = {}
         self.ready = trio.Event()
         """Set when the kernel has agreed on the protocol."""
@@ -254,12 +253,14 @@ class FuseOperations(pyfuse3.Operations):
         return self._opened(handle, handle.inode)
 
     def _opened(self, handle: FileHandle, inode: Inode) -> FileInfo:
-        """The kernel may keep its pages of a file whose content is what it was at the last open."""
+        """The kernel may keep its pages of a file whose content is what it was at the last open.
+        They also have what was written and then lost, so any loss makes all of them doubtful."""
         number = next(self._numbers)
         assert number not in self._files
         self._files[number] = handle
-        keep = self._versions.pop(inode.ino, None) == inode.data_version
-        self._versions[inode.ino] = inode.data_version
+        version = (inode.data_version, self._client.loss_count)
+        keep = self._versions.pop(inode.ino, None) == version
+        self._versions[inode.ino] = version
         if len(self._versions) > VERSIONS_KEPT:
             self._versions.popitem(last=False)
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(number), keep_cache=keep)
@@ -276,24 +277,11 @@ class FuseOperations(pyfuse3.Operations):
 
     @answered
     async def flush(self, fh: int) -> None:
-        handle = self._files[fh]
-        with self._distrusting_pages(handle):
-            await self._client.flush(handle)
+        await self._client.flush(self._files[fh])
 
     @answered
     async def fsync(self, fh: int, datasync: bool) -> None:
-        handle = self._files[fh]
-        with self._distrusting_pages(handle):
-            await self._client.fsync(handle)
-
-    @contextmanager
-    def _distrusting_pages(self, handle: FileHandle) -> Iterator[None]:
-        """The kernel's pages have what a failed flush lost: the next open drops them."""
-        try:
-            yield
-        except BaseException:
-            self._versions.pop(handle.inode.ino, None)
-            raise
+        await self._client.fsync(self._files[fh])
 
     @answered
     async def release(self, fh: int) -> None:

@@ -133,6 +133,7 @@ async def test_an_expired_session_loses_what_it_owed_and_the_client_goes_on(
         assert (await client.getattr(kept.file.ino)).size == 7
         assert client.session_id != session_id
         assert client.dirty_bytes == 0
+        assert client.loss_count == 1
         # Every handle hears of the loss, once, and then works again.
         for handle in (kept, other):
             with pytest.raises(DfsError) as caught:

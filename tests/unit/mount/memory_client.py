@@ -87,6 +87,7 @@ class MemoryClient:
         self.calls: list[str] = []
         self.failure: Exception | None = None
         """Raised by the next method that asks a server."""
+        self.loss_count = 0
         self.now_ns = START_NS
         self.settings = VolumeSettings(ClusterId("c" * 32), 1 << 20)
         self.cluster_map = ClusterMap(MapEpoch(1), (), copies=2, min_copies=1)
