@@ -64,8 +64,11 @@ class Load:
         self._journal = journal
         self._chooser = random.Random(f"{seed}/looks")
         self._shared = Shared()
+        directory_count = ContenderOptions().directories
         self._shared.get(
-            "history", lambda: History(len(NAMES), is_behind_kernels=True), check_history
+            "history",
+            lambda: History(len(NAMES), directory_count, is_behind_kernels=True),
+            check_history,
         )
         world: Any = RealWorld(seed, journal)
         self._homes: dict[Workload, Mount] = {}

@@ -53,7 +53,7 @@ class Scenario(Options):
     """Of the file. It is part of what the seed decides: another name is another run."""
     play: Literal["files", "blocks"] = "files"
     """`files`: a whole cluster and what clients do in it; `blocks`: one chunk server by itself."""
-    duration_s: Positive = 5.0
+    duration_s: Positive = 3.0
     """Virtual seconds of load and faults, before everything is mended and checked."""
     clients: int = 2
     may_lose_sessions: bool = False
