@@ -63,10 +63,12 @@ class Upload:
 class FlushTicket:
     """Someone waits for a round. `takes_rest`: everything dirty, not only what is uploading."""
 
-    __slots__ = ("error", "is_over", "takes_rest")
+    __slots__ = ("error", "is_over", "lost_count", "takes_rest")
 
-    def __init__(self, *, takes_rest: bool) -> None:
+    def __init__(self, lost_count: int, *, takes_rest: bool) -> None:
         self.takes_rest = takes_rest
+        self.lost_count = lost_count
+        """How often the file had lost data when the wait began."""
         self.error: DfsError | None = None
         self.is_over = trio.Event()
 
@@ -205,7 +207,7 @@ class Flusher:
         assert self.dirty_bytes == 0
 
     def _request(self, file: OpenFile, *, takes_rest: bool) -> FlushTicket:
-        ticket = FlushTicket(takes_rest=takes_rest)
+        ticket = FlushTicket(file.lost_count, takes_rest=takes_rest)
         file.tickets.append(ticket)
         if not file.is_flushing:
             file.is_flushing = True
@@ -239,7 +241,10 @@ class Flusher:
                 error = failure
                 self._note_failure(file, failure)
             for ticket in tickets:
-                ticket.error = error
+                # What is lost leaves nothing to commit, but it did not become durable (I3).
+                is_lost = file.lost_count != ticket.lost_count
+                ticket.error = error if error is not None or not is_lost else file.lost
+                assert ticket.error is not None or not is_lost
                 ticket.is_over.set()
             self._tell_freed()
         file.is_flushing = False

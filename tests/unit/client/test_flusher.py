@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from dfs.core.dirty import DirtyFile
-from dfs.errors import Disconnected, FsError
+from dfs.errors import Disconnected, Fenced, FsError
 from dfs.limits import DIRTY_AGE_S, KIB, MIB
 from dfs.types import ROOT
 from tests.unit.client.rig import BLOCK, ROOT_USER, cluster, pattern
@@ -279,3 +279,28 @@ async def test_ordered_flush_of_many_files(autojump_clock: trio.testing.MockCloc
 
 def test_a_block_of_the_rig_is_a_block_of_the_core() -> None:
     assert DirtyFile(BLOCK).write(0, bytes(BLOCK)) == [0]
+
+
+@pytest.mark.expects_warnings
+async def test_who_waits_for_data_that_is_lost_with_the_session_hears_of_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Neither is it called durable (I3), nor does a rename go on without it (I5)."""
+    async with cluster() as rig, rig.client() as client:
+        handle, _ = await client.create(ROOT, b"f", 0o644, ROOT_USER)
+        for chunk in rig.chunks:
+            chunk.delay_s = 1.0
+        for wait in (client.sync, lambda: client.rename(ROOT, b"f", ROOT, b"g", 0, ROOT_USER)):
+            await client.write(handle, 0, pattern(3 * BLOCK))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(lose_session, client)
+                with pytest.raises(Fenced):
+                    await wait()
+            assert (await client.lookup(ROOT, b"f")).size == 0
+            with pytest.raises(Fenced):
+                await client.fsync(handle)
+
+
+async def lose_session(client: Client) -> None:
+    await trio.sleep(0.5)
+    client.meta.lose_session(await client.meta.wait_link(0), "the test says so")
