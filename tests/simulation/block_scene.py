@@ -34,7 +34,8 @@ async def play_blocks(world: World, scenario: Scenario) -> None:
     cluster = Cluster(world, scenario)
     cluster.meta.start()
     orders = count(1)
-    users = [BlockUser(world, f"user{number}", orders) for number in range(USERS)]
+    limit = scenario.step_limit
+    users = [BlockUser(world, f"user{number}", orders, limit) for number in range(USERS)]
     await cluster.observe(partial(_run, cluster=cluster, users=users))
     world.trace.note(f"clean: {sum(user.steps_done for user in users)} steps", who="world")
 

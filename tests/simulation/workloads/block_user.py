@@ -34,8 +34,11 @@ AGAIN_S = 0.2
 class BlockUser:
     """One task's blocks and their state: "good" or "absent"."""
 
-    def __init__(self, world: World, name: str, orders: Iterator[int]) -> None:
+    def __init__(
+        self, world: World, name: str, orders: Iterator[int], step_limit: int | None = None
+    ) -> None:
         self.steps_done = 0
+        self._step_limit = step_limit
         self._name = name
         self._orders = orders
         self._world = world
@@ -52,8 +55,8 @@ class BlockUser:
         return [header.block_id for (header, _), state in pairs if state == "good"]
 
     async def run(self, rpc: RpcClient[ChunkReply], pause_s: float, end_s: float) -> None:
-        """Work until that time; then nothing is under way."""
-        while trio.current_time() < end_s:
+        """Work until that time or the last step; then nothing is under way."""
+        while trio.current_time() < end_s and self.steps_done != self._step_limit:
             await trio.sleep(self._random.expovariate(1 / pause_s))
             await self._act(rpc)
             self.steps_done += 1
