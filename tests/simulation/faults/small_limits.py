@@ -45,12 +45,17 @@ class SmallLimitsOptions(Options):
 
     small_share: Share = 0.6
     """Of all limits, how many are small in a run."""
+    always: tuple[str, ...] = ()
+    """These are small in every run."""
 
 
 async def shrink_limits(cluster: Cluster, options: SmallLimitsOptions) -> None:
     """Until cancelled some limits are small, in every module of the product."""
     chooser = random.Random(f"{cluster.world.seed}/limits")
-    chosen = [name for name in SMALL if chooser.random() < options.small_share]
+    chosen = [
+        name for name in SMALL if chooser.random() < options.small_share or name in options.always
+    ]
+    assert set(options.always) <= set(chosen), "there is no such limit"
     before = [(module, name, vars(module)[name]) for name in chosen for module in _users(name)]
     cluster.world.trace.note(f"small limits: {', '.join(chosen)}", who="world")
     for module, name, _ in before:

@@ -1,0 +1,55 @@
+"""What workloads know of their files and directories: a lie of the product is noticed."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation.workloads.crowd_state import Crowd
+
+OWNER = 1
+
+
+@pytest.fixture
+def crowd() -> Crowd:
+    """Two names are there, a third is in doubt."""
+    crowd = Crowd()
+    for name in (b"a", b"b", b"c"):
+        crowd.doubt(name, OWNER)
+    crowd.settle(b"a", OWNER, is_there=True)
+    crowd.settle(b"b", OWNER, is_there=True)
+    return crowd
+
+
+@pytest.mark.parametrize(
+    ("names", "problem"),
+    [
+        ([b"a", b"b"], ""),
+        ([b"c", b"b", b"a"], ""),
+        ([b"a"], "1 missing: [b'b']"),
+        ([b"a", b"b", b"d"], "1 should not be there: [b'd']"),
+        ([b"a", b"b", b"a"], "1 listed twice: [b'a']"),
+        ([b"a", b"b", b"c", b"c"], "1 listed twice: [b'c']"),
+    ],
+)
+def test_a_listing_holds_what_must_be_there_once(
+    crowd: Crowd, names: list[bytes], problem: str
+) -> None:
+    with crowd.listing() as listing:
+        assert listing.check(names) == problem
+
+
+def test_what_comes_or_goes_while_listing_may_be_in_it(crowd: Crowd) -> None:
+    with crowd.listing() as listing:
+        crowd.doubt(b"a", OWNER)
+        crowd.settle(b"a", OWNER, is_there=False)
+        crowd.doubt(b"d", OWNER)
+        crowd.settle(b"d", OWNER, is_there=True)
+        assert listing.check([b"b"]) == ""
+        assert listing.check([b"a", b"b", b"d"]) == ""
+
+
+def test_what_went_before_listing_must_not_be_in_it(crowd: Crowd) -> None:
+    crowd.doubt(b"a", OWNER)
+    crowd.settle(b"a", OWNER, is_there=False)
+    with crowd.listing() as listing:
+        assert listing.check([b"a", b"b"]) == "1 should not be there: [b'a']"
