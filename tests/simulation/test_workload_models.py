@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.simulation.workloads.crowd_state import Crowd
+from tests.simulation.workloads.kept import Kept
 
 OWNER = 1
 
@@ -53,3 +54,33 @@ def test_what_went_before_listing_must_not_be_in_it(crowd: Crowd) -> None:
     crowd.settle(b"a", OWNER, is_there=False)
     with crowd.listing() as listing:
         assert listing.check([b"a", b"b"]) == "1 should not be there: [b'a']"
+
+
+@pytest.mark.parametrize(
+    ("versions", "found", "problem"),
+    [
+        ((), b"old", ""),
+        ((), b"new", "byte 0 of 3: 6e6577, expected 6f6c64"),
+        ((), None, "it is gone"),
+        ((b"newer",), b"oldew", "byte 4 of 5: 77, expected  or 72"),
+        ((b"newer",), b"oldr", "byte 3 of 4: 72, expected  or 6572"),
+        ((b"newer",), b"newer", ""),
+        ((b"", b"newer"), b"new", ""),
+        ((None,), b"old", ""),
+        ((None,), None, ""),
+        ((None,), b"old.", "size 4, expected 3"),
+    ],
+)
+def test_a_file_holds_what_the_step_under_way_makes_of_it(
+    versions: tuple[bytes | None, ...], found: bytes | None, problem: str
+) -> None:
+    kept = Kept()
+    kept.settle(b"old")
+    if versions:
+        kept.begin(*versions)
+    assert kept.check(found) == problem
+
+
+def test_where_nothing_is_nothing_is_found() -> None:
+    assert Kept().check(None) == ""
+    assert Kept().check(b"old") == "3 bytes are there, but nothing should be"

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from dfs.errors import FsError
 from dfs.types import ROOT, InodeId
-from tests.simulation.workloads.observe import ROOT_USER, exists
+from tests.simulation.workloads.observe import ROOT_USER, exists, read_file
+from tests.simulation.world import Violation
 
 if TYPE_CHECKING:
     from dfs.client.client import Client
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL
 FILE_MODE = 0o644
+LOOKS_MAX = 20
 
 
 async def directory_at(client: Client, name: bytes, parent: InodeId = ROOT) -> InodeId:
@@ -41,6 +43,21 @@ async def open_at(client: Client, parent: InodeId, name: bytes, flags: int) -> F
     """The file of that name, open; made if it is not there."""
     handle, _ = await client.create(parent, name, FILE_MODE, ROOT_USER, flags=flags | os.O_CREAT)
     return handle
+
+
+async def read_at(client: Client, parent: InodeId, name: bytes) -> bytes | None:
+    """All bytes of the file of that name; None if there is none."""
+    for _ in range(LOOKS_MAX):
+        inode = await exists(client, parent, name)
+        if inode is None:
+            return None
+        try:
+            return await read_file(client, inode.ino)
+        except FsError as error:
+            # Another one may have its name by now.
+            if error.errno != errno.ESTALE:
+                raise
+    raise Violation(f"{name!r} leads to files that are gone, again and again")
 
 
 async def errno_of(awaitable: object) -> int:
