@@ -19,6 +19,7 @@ from tests.simulation.faults.small_limits import SmallLimitsOptions, shrink_limi
 from tests.simulation.workloads.appender import AppenderOptions, make_appenders
 from tests.simulation.workloads.contender import ContenderOptions, make_contenders
 from tests.simulation.workloads.crowd import CrowdOptions, make_crowd_keepers
+from tests.simulation.workloads.orphan_keeper import OrphanKeeperOptions, make_orphan_keepers
 from tests.simulation.workloads.recreator import RecreatorOptions, make_recreators
 from tests.simulation.workloads.ring import RingOptions, make_ring_turners
 from tests.simulation.workloads.slot_writer import SlotWriterOptions, make_slot_writers
@@ -54,6 +55,7 @@ WORKLOADS = {
     "appender": WorkloadKind(AppenderOptions, make_appenders),
     "crowd": WorkloadKind(CrowdOptions, make_crowd_keepers),
     "recreator": WorkloadKind(RecreatorOptions, make_recreators),
+    "orphan_keeper": WorkloadKind(OrphanKeeperOptions, make_orphan_keepers),
     "ring": WorkloadKind(RingOptions, make_ring_turners),
     "contender": WorkloadKind(ContenderOptions, make_contenders),
 }

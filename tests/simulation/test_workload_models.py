@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
+from dfs.types import InodeId
 from tests.simulation.workloads.crowd_state import Crowd
 from tests.simulation.workloads.kept import Kept
+from tests.simulation.workloads.shared_names import SharedNames
 
 OWNER = 1
+OLD_INO, NEW_INO = InodeId(7), InodeId(8)
 
 
 @pytest.fixture
@@ -84,3 +89,37 @@ def test_a_file_holds_what_the_step_under_way_makes_of_it(
 def test_where_nothing_is_nothing_is_found() -> None:
     assert Kept().check(None) == ""
     assert Kept().check(b"old") == "3 bytes are there, but nothing should be"
+
+
+@pytest.fixture
+def shared() -> SharedNames:
+    """A file that has a name, and one that lost it and is open in two tasks."""
+    shared = SharedNames([b"a"])
+    for task in ("o1", "o2"):
+        shared.hold(OLD_INO, task)
+    shared.settle(b"a", OLD_INO, b"old")
+    shared.settle(b"a", NEW_INO, b"new")
+    return shared
+
+
+def test_a_name_leads_to_the_file_that_got_it_last(shared: SharedNames) -> None:
+    assert shared.check(b"a", NEW_INO) == ""
+    assert shared.check(b"a", OLD_INO) == "leads to 7, not to 8"
+    assert shared.check(b"a", None) == "leads to None, not to 8"
+    assert shared.gone == {OLD_INO}
+
+
+def test_a_file_without_a_name_is_its_last_holders_alone(shared: SharedNames) -> None:
+    assert not shared.is_alone_with(OLD_INO, "o1")
+    shared.let_go(OLD_INO, "o2")
+    assert shared.is_alone_with(OLD_INO, "o1")
+    shared.forget("o1")
+    assert not shared.is_held(OLD_INO)
+
+
+def test_a_name_is_claimed_by_one_task_at_a_time(shared: SharedNames) -> None:
+    assert shared.claim("o1", random.Random(1)) == b"a"
+    assert shared.claim("o2", random.Random(1)) is None
+    assert shared.claimed_by("o1") == [b"a"]
+    shared.free(b"a")
+    assert shared.claim("o2", random.Random(1)) == b"a"

@@ -15,14 +15,19 @@ class Kept:
         """What was known last, then everything that the step under way may make of it."""
 
     @property
+    def is_settled(self) -> bool:
+        """No step is under way, and none was when a client died."""
+        return len(self._versions) == 1
+
+    @property
     def content(self) -> bytes | None:
         """What is there, between two steps."""
-        assert len(self._versions) == 1, "a step is under way"
+        assert self.is_settled, "a step is under way"
         return self._versions[0]
 
     def begin(self, *versions: bytes | None) -> None:
         """A step is under way that makes these of it, one after the other."""
-        assert len(self._versions) == 1, "one step at a time"
+        assert self.is_settled, "one step at a time"
         self._versions += versions
         self.change_count += 1
 
