@@ -21,6 +21,7 @@ from tests.simulation.workloads.contender import ContenderOptions, make_contende
 from tests.simulation.workloads.crowd import CrowdOptions, make_crowd_keepers
 from tests.simulation.workloads.orphan_keeper import OrphanKeeperOptions, make_orphan_keepers
 from tests.simulation.workloads.recreator import RecreatorOptions, make_recreators
+from tests.simulation.workloads.linker import LinkerOptions, make_linkers
 from tests.simulation.workloads.ring import RingOptions, make_ring_turners
 from tests.simulation.workloads.slot_writer import SlotWriterOptions, make_slot_writers
 from tests.simulation.workloads.writer import WriterOptions, make_writers
@@ -56,6 +57,7 @@ WORKLOADS = {
     "crowd": WorkloadKind(CrowdOptions, make_crowd_keepers),
     "recreator": WorkloadKind(RecreatorOptions, make_recreators),
     "orphan_keeper": WorkloadKind(OrphanKeeperOptions, make_orphan_keepers),
+    "linker": WorkloadKind(LinkerOptions, make_linkers),
     "ring": WorkloadKind(RingOptions, make_ring_turners),
     "contender": WorkloadKind(ContenderOptions, make_contenders),
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.simulation.workloads.link_counts import LinkedFiles, text_of
 from tests.simulation.workloads.records import Log, Record
 from tests.simulation.workloads.ring_turns import PLACEHOLDER, Place, Ring, Turn, TurnStep
 from tests.simulation.workloads.tree import RENAME_EXCHANGE
@@ -106,3 +107,56 @@ def test_only_one_has_the_lock_and_reads_what_the_last_one_synced() -> None:
     assert log.lock("b") == "a has the lock"
     assert log.check_tail(40, FIRST.encoded()[40:]) == ""
     assert log.check_tail(40, b"") != ""
+
+
+# ---------------------------------------------------------------- links
+
+
+@pytest.fixture
+def files() -> LinkedFiles:
+    """File 0 is inode 7, and has two names."""
+    files = LinkedFiles(1)
+    files.add(0, 7)
+    files.begin("l0", {0: 1})
+    files.end("l0", has_happened=True)
+    return files
+
+
+def test_a_link_count_is_the_number_of_names(files: LinkedFiles) -> None:
+    with files.watching(0) as bounds:
+        assert [bounds.check(nlink) == "" for nlink in (1, 2, 3)] == [False, True, False]
+    assert files.check_names({7: 2}) == ""
+    for wrong in ({7: 1}, {7: 3}, {}, {7: 2, 8: 1}):
+        assert files.check_names(wrong) != ""
+
+
+def test_ops_under_way_leave_link_counts_open(files: LinkedFiles) -> None:
+    files.begin("l1", {0: -1})
+    with files.watching(0) as bounds:
+        assert [bounds.check(nlink) == "" for nlink in (0, 1, 2, 3)] == [False, True, True, False]
+        files.begin("l2", {0: 1})
+        files.end("l2", has_happened=True)
+        assert [bounds.check(nlink) == "" for nlink in (1, 2, 3, 4)] == [True, True, True, False]
+    files.end("l1", has_happened=True)
+    with files.watching(0) as bounds:
+        assert [bounds.check(nlink) == "" for nlink in (1, 2, 3)] == [False, True, False]
+
+
+def test_synced_bytes_are_the_ones_to_read(files: LinkedFiles) -> None:
+    old, new = text_of(0, 0), files.begin_write(0, "l0")
+    assert files.begin_write(0, "l1") == b"", "one writes at a time"
+    with files.reading(0) as reading:
+        files.end_write(0, "l0")
+        assert reading.check(old) == reading.check(new) == ""
+    with files.reading(0) as reading:
+        assert reading.check(old) != ""
+        assert reading.check(new[:-1]) != ""
+
+
+@pytest.mark.parametrize("version", [0, 1])
+def test_a_write_of_a_dead_client_happened_or_not(files: LinkedFiles, version: int) -> None:
+    files.begin_write(0, "l0")
+    assert files.settle_write(0, "l0", text_of(0, version)) == ""
+    with files.reading(0) as reading:
+        assert reading.check(text_of(0, version)) == ""
+        assert reading.check(text_of(0, 1 - version)) != ""
