@@ -19,9 +19,9 @@ from tests.simulation.faults.small_limits import SmallLimitsOptions, shrink_limi
 from tests.simulation.workloads.appender import AppenderOptions, make_appenders
 from tests.simulation.workloads.contender import ContenderOptions, make_contenders
 from tests.simulation.workloads.crowd import CrowdOptions, make_crowd_keepers
+from tests.simulation.workloads.linker import LinkerOptions, make_linkers
 from tests.simulation.workloads.orphan_keeper import OrphanKeeperOptions, make_orphan_keepers
 from tests.simulation.workloads.recreator import RecreatorOptions, make_recreators
-from tests.simulation.workloads.linker import LinkerOptions, make_linkers
 from tests.simulation.workloads.ring import RingOptions, make_ring_turners
 from tests.simulation.workloads.slot_writer import SlotWriterOptions, make_slot_writers
 from tests.simulation.workloads.writer import WriterOptions, make_writers
