@@ -360,6 +360,10 @@ class SimNetwork:
                 del self._listeners[address]
 
     def _drop(self, connection: Connection, process: Process, *, is_silent: bool) -> None:
+        if not is_silent and any(pipe.is_void for pipe in connection.pipes):
+            # Half open: what the dead process's kernel says of it does not arrive either.
+            self._connections.pop(connection.number, None)
+            return
         for pipe in connection.pipes:
             if is_silent:
                 pipe.darken()

@@ -230,3 +230,16 @@ async def test_a_slow_link_is_late_and_loses_nothing(autojump_clock: object) -> 
     assert trio.current_time() - started_s > 0.01
     pair.network.slow("c", "s", None)
     assert pair.network.delay_s(10, "c", "s") < 0.1
+
+
+async def test_the_end_of_a_process_is_not_heard_over_a_half_open_connection(
+    autojump_clock: object,
+) -> None:
+    pair = _Pair()
+    near, _far = await pair.open()
+    pair.network.lose_silently(random.Random(1))
+    pair.network.drop_process(pair.server, is_silent=False)
+    await near.send_all(_packets(10))
+    with trio.move_on_after(3600) as scope:
+        await near.receive_some(4096)
+    assert scope.cancelled_caught
