@@ -136,11 +136,13 @@ class _CallLink(Generic[R]):
         """Fail the calls that wait in silence; a link that was silent all along is closed."""
         while True:
             progress_s = self._link.bulk_progress_s
-            for waiter in self._calls.expire(trio.current_time(), progress_s):
+            expired = self._calls.expire(trio.current_time(), progress_s)
+            # All of them before the link is closed: that ends this task, and nobody else knows them.
+            for waiter in expired:
                 self._fail(waiter, self._silence(waiter))
-                if self._link.last_received_s <= waiter.started_s:
-                    self._ending = f"{self._address} is silent: the link was closed"
-                    await self._link.aclose()
+            if any(self._link.last_received_s <= waiter.started_s for waiter in expired):
+                self._ending = f"{self._address} is silent: the link was closed"
+                await self._link.aclose()
             self._watching_until_s = self._calls.next_expiry_s(progress_s)
             self._watch_sooner = trio.Event()
             with trio.move_on_at(self._watching_until_s):

@@ -164,6 +164,22 @@ async def test_silence_fails_the_call_and_closes_the_link(
         assert await peer.receive() is None
 
 
+async def test_silence_fails_all_calls_that_began_together(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Their time ends at one moment, and closing the link must leave none behind (found by
+    simulation)."""
+    names = [f"call {number}" for number in range(4)]
+    async with scene() as (on, nursery):
+        for name in names:
+            nursery.start_soon(on.call, name, GetChunkStatus())
+        peer = await on.peer()
+        await peer.receive_many(len(names))
+        await trio.sleep(CALL_TIMEOUT_S + 0.1)
+        assert sorted(on.outcomes) == names
+        assert all(isinstance(outcome, Disconnected) for outcome in on.outcomes.values())
+
+
 async def test_one_slow_call_on_a_living_link(autojump_clock: trio.testing.MockClock) -> None:
     """Other answers keep the link, not the call that gets none."""
     async with scene() as (on, nursery):
