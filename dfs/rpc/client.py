@@ -137,7 +137,7 @@ class _CallLink(Generic[R]):
         while True:
             progress_s = self._link.bulk_progress_s
             expired = self._calls.expire(trio.current_time(), progress_s)
-            # All of them before the link is closed: that ends this task, and nobody else knows them.
+            # All of them first: closing the link ends this task, and nobody else knows them.
             for waiter in expired:
                 self._fail(waiter, self._silence(waiter))
             if any(self._link.last_received_s <= waiter.started_s for waiter in expired):
