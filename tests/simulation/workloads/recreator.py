@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tests.simulation.workloads.workload import Site
 
 PLACE = b"recreated"
-NAMES = (b"a", b"b")
+NAMES = (b"a",)
 NEW_NAME = b"new"
 PREFIX = (b"what all begin with. " * 4000)[:BLOCK_BYTES]
 BLOBS = (
