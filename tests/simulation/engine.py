@@ -3,7 +3,8 @@
 Faults injected here: a process may be armed to die at an operation (`Process.operation`): before a
 commit, between its write and its sync (then the batch is there wholly or not at all), or after it
 and before anybody hears of it. Commits take milliseconds, now and then much longer, and seconds
-while the disk is slow (`slow_s`).
+while the disk is slow (`slow_s`); reads are quick, but for those that find nothing in the cache.
+The outcome of a commit may be lost (`unknown_chance`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from dfs.engine.api import Conflict, Engine
+from dfs.engine.api import Conflict, Engine, Unknown
 from dfs.engine.memory_engine import MemoryEngine, MemoryStorage
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ COMMIT_S = 0.002
 SLOW_COMMIT_CHANCE = 0.02
 SLOW_COMMIT_S = 0.3
 READ_S = 20e-6
+SLOW_READ_CHANCE = 0.02
+SLOW_READ_S = 0.05
 
 
 class SimStorage(MemoryStorage):
@@ -42,6 +45,8 @@ class SimStorage(MemoryStorage):
         """Called with every batch when it is durable."""
         self.slow_s = 0.0
         """Mean time that every commit takes beyond what is usual."""
+        self.unknown_chance = 0.0
+        """How often nobody hears whether a commit happened."""
 
     def lose_process(self) -> None:
         """The process that used it is dead: a commit under way may have happened."""
@@ -90,6 +95,9 @@ class SimEngine(Engine):
     ) -> None:
         self._process.operation()
         self._storage.committer = self._process
+        is_heard = self._storage.random.random() >= self._storage.unknown_chance
+        if not is_heard and self._storage.random.random() < 0.5:
+            raise Unknown("the simulation lost a commit")
         try:
             self._engine.commit(checks, puts, deletes, clears)
         except Conflict as error:
@@ -100,6 +108,8 @@ class SimEngine(Engine):
         if chooser.random() < SLOW_COMMIT_CHANCE:
             self._process.charge(chooser.uniform(0, SLOW_COMMIT_S))
         self._process.operation()
+        if not is_heard:
+            raise Unknown("the simulation lost the answer of a commit")
 
     def wait(self, key: bytes, seen: bytes | None, timeout_s: float) -> bytes | None:
         """At once: nothing here may wait for the real clock."""
@@ -117,3 +127,5 @@ class SimEngine(Engine):
     def _read(self) -> None:
         self._process.check_alive()
         self._process.charge(READ_S)
+        if self._storage.random.random() < SLOW_READ_CHANCE:
+            self._process.charge(self._storage.random.uniform(0, SLOW_READ_S))

@@ -16,6 +16,7 @@ from tests.simulation.faults.rot import RotOptions, let_bits_rot
 from tests.simulation.faults.single_server import SingleServerOptions, kill_single_server
 from tests.simulation.faults.slow_disks import SlowDiskOptions, slow_disks
 from tests.simulation.faults.small_limits import SmallLimitsOptions, shrink_limits
+from tests.simulation.faults.unknown_outcomes import UnknownOutcomeOptions, lose_outcomes
 from tests.simulation.workloads.appender import AppenderOptions, make_appenders
 from tests.simulation.workloads.contender import ContenderOptions, make_contenders
 from tests.simulation.workloads.crowd import CrowdOptions, make_crowd_keepers
@@ -74,4 +75,5 @@ FAULTS = {
     "points": FaultKind(PointOptions, arm_points),
     "single_server": FaultKind(SingleServerOptions, kill_single_server),
     "small_limits": FaultKind(SmallLimitsOptions, shrink_limits),
+    "unknown_outcomes": FaultKind(UnknownOutcomeOptions, lose_outcomes),
 }
