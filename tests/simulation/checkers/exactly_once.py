@@ -2,7 +2,7 @@
 
 Watches the packets between clients and the metadata server, and the batches that become durable:
 
-- a number that is sent again carries the same op;
+- a number that is sent again carries the same op, and no other session sends an op once more;
 - an outcome that is told again is the same outcome (a failure that never reached the client may be
   decided anew by the next server: decisions/0004);
 - an op is answered with success only when its session's durable `last_op` has reached it (I3);
@@ -34,6 +34,8 @@ class ExactlyOnceChecker:
     def __init__(self, report: Callable[[str], None]) -> None:
         self._report = report
         self._ops: dict[_OpKey, Any] = {}
+        self._sessions: dict[str, int] = {}
+        """Op as text, with its time → the session that sent it."""
         self._outcomes: dict[_OpKey, tuple[str, tuple[int, int]]] = {}
         """Which server told it last, and what: errno and inode number."""
         self._asked: dict[tuple[int, int], list[_OpKey]] = {}
@@ -60,6 +62,9 @@ class ExactlyOnceChecker:
         known = self._ops.setdefault(op_key, numbered[1])
         if known != numbered[1]:
             self._report(f"op {op_key} was {known} and is sent again as {numbered[1]}")
+        first = self._sessions.setdefault(repr(numbered[1]), op_key[0])
+        if first != op_key[0]:
+            self._report(f"session {op_key[0]} sends {numbered[1]}, as {first} did before (I7)")
         return op_key
 
     def _see_outcome(self, server: Process, op_key: _OpKey, outcome: dict[str, Any]) -> None:
