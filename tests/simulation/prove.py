@@ -1,7 +1,7 @@
 """`python -m tests.simulation.prove`: every deliberate bug must be found by some run.
 
-For each bug of `bugs/table.py` seeds are played over its scenarios in turn, each run in a process
-of its own, until one fails. Exit status: 0 all were found, 1 one was not.
+For each bug of `bugs/table.py` seeds are played over its scenarios in turn, in processes that know
+no other bug, until a run fails. Exit status: 0 all were found, 1 one was not.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from tests.simulation.bugs.bug import TOP
 from tests.simulation.bugs.known import Known, read_known, write_known
 from tests.simulation.bugs.table import BUGS
 from tests.simulation.bugs.verdict import Verdict
+from tests.simulation.worker_pool import HASH_SEED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from tests.simulation.bugs.bug import Bug
 
-RUN_PATIENCE_S = 600
-"""Real seconds after which a run counts as a hang of the simulation itself."""
+RUNS_PER_PROCESS = 25
 
 
 class Proof(msgspec.Struct, frozen=True):
@@ -72,16 +72,25 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _prove(bug: Bug, run_count_max: int) -> Proof:
-    verdict, scenario, seed, count = Verdict(is_found=False), "", 0, 0
-    for scenario, seed in _runs(bug, run_count_max):
-        count += 1
-        verdict = play(scenario, seed, bug.name)
-        if verdict.is_found or verdict.how == "broken":
-            break
-    how, words = verdict.how or "not found", verdict.words
-    shown = f"{bug.name}: {how} in run {count} ({scenario} {seed}) {words}"
+    verdict, count = Verdict(), 0
+    runs = list(_runs(bug, run_count_max))
+    while verdict.is_clean and count < len(runs):
+        verdicts = play(bug.name, runs[count : count + RUNS_PER_PROCESS])
+        verdict = verdicts[-1]
+        count += len(verdicts)
+    scenario, seed = runs[count - 1]
+    shown = f"{bug.name}: {verdict.how} in run {count} ({scenario} {seed}) {verdict.words}"
     print(shown, file=sys.stderr, flush=True)
-    return Proof(bug.name, bug.invariant, verdict.is_found, scenario, seed, count, how, words)
+    return Proof(
+        bug.name,
+        bug.invariant,
+        verdict.is_found,
+        scenario,
+        seed,
+        count,
+        verdict.how,
+        verdict.words,
+    )
 
 
 def _runs(bug: Bug, run_count_max: int) -> Iterator[tuple[str, int]]:
@@ -91,20 +100,18 @@ def _runs(bug: Bug, run_count_max: int) -> Iterator[tuple[str, int]]:
         yield bug.scenarios[place], turn + 1
 
 
-def play(scenario: str, seed: int, *bugs: str) -> Verdict:
-    """One run in a process of its own, with the bug or as it is."""
-    command = [sys.executable, "-m", "tests.simulation.bugs.play", scenario, str(seed), *bugs]
-    environment = {**os.environ, "PYTHONHASHSEED": "0"}
-    try:
-        ended = subprocess.run(
-            command, cwd=TOP, env=environment, capture_output=True, timeout=RUN_PATIENCE_S
-        )
-    except subprocess.TimeoutExpired:
-        return Verdict(is_found=False, how="broken", words=f"no end in {RUN_PATIENCE_S} s")
+def play(bug: str, runs: Sequence[tuple[str, int]]) -> list[Verdict]:
+    """Runs in a process of its own, with the bug or (if it is "") with the product as it is; the
+    first that is not clean is the last."""
+    words = [str(word) for run in runs for word in run]
+    command = [sys.executable, "-m", "tests.simulation.bugs.play", bug, *words]
+    environment = {**os.environ, "PYTHONHASHSEED": HASH_SEED}
+    ended = subprocess.run(command, cwd=TOP, env=environment, capture_output=True, check=False)
+    verdicts = [msgspec.json.decode(line, type=Verdict) for line in ended.stdout.splitlines()]
     if ended.returncode:
-        words = ended.stderr.decode().strip().splitlines()[-1:] or ["no word"]
-        return Verdict(is_found=False, how="broken", words=words[0])
-    return msgspec.json.decode(ended.stdout, type=Verdict)
+        errors = ended.stderr.decode(errors="replace").strip().splitlines()
+        verdicts.append(Verdict("broken", errors[-1] if errors else "the process died"))
+    return verdicts
 
 
 def _remember(proofs: Sequence[Proof]) -> None:
@@ -131,7 +138,7 @@ def _markdown(proofs: Sequence[Proof]) -> Iterator[str]:
     yield "| bug | breaks | | found by | runs | what was said |"
     yield "|---|---|---|---|---|---|"
     for proof in proofs:
-        where = f"`{proof.scenario}` {proof.seed}" if proof.is_found else "not found"
+        where = f"`{proof.scenario}` {proof.seed}" if proof.is_found else "–"
         words = proof.words.replace("|", "\\|")
         yield (
             f"| `{proof.bug}` | {BUGS[proof.bug].breaks} | {proof.invariant} | {where} | "

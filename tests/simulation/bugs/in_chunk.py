@@ -228,38 +228,6 @@ BUGS = (
         ),
     ),
     Bug(
-        "put-joins-one-that-is-deleted",
-        "A put joins one that is under way and that a delete behind it undoes.",
-        "I3",
-        ("blocks", "garbage"),
-        (
-            Change(
-                "dfs.chunk.store_segments",
-                """
-        self._puts.pop(block_id, None)  # a later put must not join one that this delete undoes
-""",
-                "",
-            ),
-        ),
-    ),
-    Bug(
-        "there-already-though-being-deleted",
-        "A put finds the block there already, though a delete of it is under way.",
-        "I3",
-        ("blocks", "garbage"),
-        (
-            Change(
-                "dfs.chunk.store_segments",
-                """
-        is_being_deleted = header.block_id in self._deletes
-""",
-                """
-        is_being_deleted = False
-""",
-            ),
-        ),
-    ),
-    Bug(
         "bad-copy-counts-as-there",
         "A put finds a copy that is known to be bad there already.",
         "I1",

@@ -92,7 +92,7 @@ BUGS = (
         "upload-counts-from-its-end",
         "A commit says the deletion number that was known when its uploads ended, not began.",
         "I1",
-        ("garbage", "fault-points"),
+        ("fault-points", "garbage"),
         (
             Change(
                 "dfs.client.flusher",
@@ -174,7 +174,7 @@ BUGS = (
         "exchange-flushes-one-file",
         "A rename that exchanges two files commits before what was written to one of them only.",
         "I5",
-        ("client-crash", "crash", "quiet"),
+        ("client-crash", "crash"),
         (
             Change(
                 "dfs.client.namespace_calls",
@@ -267,7 +267,7 @@ BUGS = (
         "open-does-not-wait-for-a-release",
         "A file is opened again while a release of it is under way, which then takes the new hold.",
         "I6",
-        ("quiet", "crash", "chaos"),
+        ("fault-points", "slow"),
         (
             Change(
                 "dfs.client.op_stream",
@@ -286,7 +286,7 @@ BUGS = (
         "holds-not-told-after-a-lost-link",
         "A client that opens its session again does not say what it holds open.",
         "I6",
-        ("network", "meta-crash", "storm"),
+        ("network", "storm", "links"),
         (
             Change(
                 "dfs.client.session",
@@ -303,7 +303,7 @@ BUGS = (
         "lost-session-keeps-its-data",
         "A client that lost its session flushes in the next one what it owed in the old one.",
         "I7",
-        ("expiry",),
+        ("expiry", "sleepers"),
         (
             Change(
                 "dfs.client.session",
@@ -321,7 +321,7 @@ BUGS = (
         "lost-session-keeps-its-ops",
         "A client that lost its session sends its unanswered ops again in the next one.",
         "I7",
-        ("expiry",),
+        ("expiry", "sleepers"),
         (
             Change(
                 "dfs.client.session",
@@ -343,20 +343,55 @@ BUGS = (
         ),
     ),
     Bug(
+        "flush-of-lost-data-ends-well",
+        "Who waits for a flush is not told that its data was lost with the session meanwhile.",
+        "I5",
+        ("sleepers", "expiry"),
+        (
+            Change(
+                "dfs.client.flusher",
+                """
+                is_lost = file.lost_count != ticket.lost_count
+""",
+                """
+                is_lost = False
+""",
+            ),
+        ),
+    ),
+    Bug(
         "lost-data-not-told",
         "Nobody is told that data was lost with the session.",
         "I7",
-        ("expiry",),
+        ("expiry", "sleepers"),
         (
             Change(
                 "dfs.client.flusher",
                 """
         file.lost = error
         file.lost_count += 1
-        self.account(file)
 """,
                 """
-        self.account(file)
+        file.lost = error
+""",
+            ),
+        ),
+    ),
+    Bug(
+        "append-at-an-old-end",
+        "An append begins where the client saw the file end last, not where it ends now.",
+        "I4",
+        ("append",),
+        (
+            Change(
+                "dfs.client.client",
+                """
+        if file.dirty.is_clean:
+            return (await self.getattr(file.ino)).size
+        return file.size
+""",
+                """
+        return file.size
 """,
             ),
         ),
@@ -370,10 +405,10 @@ BUGS = (
             Change(
                 "dfs.client.directory",
                 """
-        return cookie, page.names[cookie - page.start - 1]
+        skipped = cookie - page.start
 """,
                 """
-        return cookie, page.names[cookie - page.start - 1] + b"~"
+        skipped = cookie - page.start + (cookie > 0)
 """,
             ),
         ),

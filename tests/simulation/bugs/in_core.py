@@ -9,7 +9,7 @@ BUGS = (
         "sent-again-applied-again",
         "An op that is sent again is applied again.",
         "I8",
-        ("network", "storm", "meta-crash"),
+        ("fault-points", "slow", "storm"),
         (
             Change(
                 "dfs.core.sessions",
@@ -37,7 +37,7 @@ BUGS = (
         "failed-ops-not-written",
         "The ops that failed are not in the session's record, so a restart forgets that they did.",
         "I8",
-        ("contention", "meta-crash", "chaos"),
+        ("contention", "fault-points", "slow"),
         (
             Change(
                 "dfs.core.sessions",
@@ -270,7 +270,7 @@ BUGS = (
         "resent-op-gets-a-new-number",
         "Ops without an answer are numbered anew when they are sent over a new link.",
         "I8",
-        ("network", "storm", "meta-crash"),
+        ("fault-points", "slow", "storm"),
         (
             Change(
                 "dfs.core.journal",
@@ -293,7 +293,7 @@ BUGS = (
         "resent-ops-in-another-order",
         "Ops without an answer are sent again newest first.",
         "I8",
-        ("network", "storm", "meta-crash"),
+        ("fault-points", "slow", "storm"),
         (
             Change(
                 "dfs.core.journal",

@@ -44,10 +44,48 @@ BUGS = (
         ),
     ),
     Bug(
+        "reads-wait-for-the-older-batch",
+        "A read of what two unwritten batches have changed waits for the older of them only.",
+        "I3",
+        ("slots", "small-limits"),
+        (
+            Change(
+                "dfs.meta.committer",
+                """
+                self.seen = batch
+                break
+        assert self.seen is self._layers[0] or not has_changed(self._layers[0])
+""",
+                """
+                self.seen = batch
+""",
+            ),
+        ),
+    ),
+    Bug(
+        "unknown-outcome-taken-for-success",
+        "A commit of which nobody heard whether it happened is taken for done.",
+        "I3",
+        ("lost-outcomes",),
+        (
+            Change(
+                "dfs.meta.shards",
+                """
+                if await self._has_landed():
+                    return
+""",
+                """
+                self._fence = await self._read()
+                return
+""",
+            ),
+        ),
+    ),
+    Bug(
         "outcome-forgotten-once-sent",
         "An outcome is forgotten when it was sent once, not when the client says that it has it.",
         "I8",
-        ("fault-points", "contention", "network"),
+        ("fault-points", "slow", "contention"),
         (
             Change(
                 "dfs.meta.streams",
@@ -106,7 +144,7 @@ BUGS = (
         "session-never-heard",
         "Requests of a session are not taken for a sign of life.",
         "I7",
-        ("garbage", "chaos"),
+        ("quiet",),
         (
             Change(
                 "dfs.meta.sessions",
@@ -153,28 +191,10 @@ BUGS = (
         ),
     ),
     Bug(
-        "ended-session-keeps-applying",
-        "The ops that a session has in the queue when it ends are applied nevertheless.",
-        "I7",
-        ("expiry",),
-        (
-            Change(
-                "dfs.meta.sessions",
-                """
-        session.stream.close(_fenced(session_id))
-        self._lifetimes.end(session_id)
-""",
-                """
-        self._lifetimes.end(session_id)
-""",
-            ),
-        ),
-    ),
-    Bug(
         "session-on-any-link",
         "Requests that linger on an old link of a session are done after it was opened on another.",
         "I8",
-        ("storm", "contention", "network"),
+        ("fault-points", "storm", "contention"),
         (
             Change(
                 "dfs.meta.sessions",
@@ -244,7 +264,7 @@ BUGS = (
         "late-release-takes-a-new-hold",
         "A release that lingered on an old link lets go of what was opened again since.",
         "I6",
-        ("storm", "small-limits", "fault-points"),
+        ("fault-points", "everything", "storm"),
         (
             Change(
                 "dfs.meta.handlers",
@@ -289,7 +309,7 @@ BUGS = (
         "revived-block-deleted",
         "All blocks that were in the queue are deleted, also those that are named again meanwhile.",
         "I6",
-        ("garbage", "fault-points"),
+        ("fault-points", "chaos"),
         (
             Change(
                 "dfs.meta.collector",
@@ -303,29 +323,10 @@ BUGS = (
         ),
     ),
     Bug(
-        "forgotten-though-not-deleted",
-        "Blocks are forgotten though a chunk server did not answer, and so may still delete them.",
-        "I6",
-        ("garbage", "fault-points"),
-        (
-            Change(
-                "dfs.meta.collector",
-                """
-        if problems:
-            raise Disconnected(f"a chunk server deletes nothing: {problems[0]}")
-""",
-                """
-        if problems:
-            log.info("a chunk server deletes nothing: %s", problems[0])
-""",
-            ),
-        ),
-    ),
-    Bug(
         "uploaded-since-ignored",
         "A commit may rely on an upload from before its block was deleted.",
         "I1",
-        ("garbage", "fault-points"),
+        ("fault-points", "garbage"),
         (
             Change(
                 "dfs.meta.deletions",

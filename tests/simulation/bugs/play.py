@@ -1,9 +1,11 @@
-"""`python -m tests.simulation.bugs.play SCENARIO SEED [BUG]`: one run of the simulation with a bug
-in the product, in a process of its own; prints a `Verdict` as one line of JSON.
+"""`python -m tests.simulation.bugs.play BUG SCENARIO SEED …`: runs of the simulation with a bug in
+the product (or with none, ""), in a process of its own. Each prints a `Verdict` as one line of
+JSON; the first that is not clean is the last.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import sys
 import traceback
 from typing import TYPE_CHECKING
@@ -19,18 +21,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 WORDS_MAX = 160
+RUN_S_MAX = 300
+"""Real seconds after which a run prints every stack and ends."""
 DOES_NOT_WORK = (NameError, TypeError, AttributeError, ImportError)
 """What code raises that could never have worked: such a bug proves nothing."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    scenario, seed, *bugs = arguments
-    for name in bugs:
-        install(BUGS[name])
-    verdict = _play(scenario, int(seed))
-    for name in bugs:
-        check_installed(BUGS[name])
-    print(msgspec.json.encode(verdict).decode())
+    name, *runs = arguments
+    bug = BUGS[name] if name else None
+    if bug is not None:
+        install(bug)
+    for scenario, seed in zip(runs[::2], runs[1::2], strict=True):
+        faulthandler.dump_traceback_later(RUN_S_MAX, exit=True)
+        verdict = _play(scenario, int(seed))
+        if bug is not None:
+            check_installed(bug)
+        print(msgspec.json.encode(verdict).decode(), flush=True)
+        if not verdict.is_clean:
+            break
     return 0
 
 
@@ -41,10 +50,10 @@ def _play(scenario: str, seed: int) -> Verdict:
 
     outcome = run(seed, load_scenario(scenario))
     if not outcome.problem:
-        return Verdict(is_found=False)
+        return Verdict()
     how, error = _how(outcome.error)
     words = outcome.problem if error is None else _words(error)
-    return Verdict(how != "broken", how, words[:WORDS_MAX])
+    return Verdict(how, words[:WORDS_MAX])
 
 
 def _how(error: BaseException | None) -> tuple[str, BaseException | None]:

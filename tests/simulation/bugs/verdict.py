@@ -8,9 +8,15 @@ import msgspec
 class Verdict(msgspec.Struct, frozen=True):
     """How a run ended."""
 
-    is_found: bool
-    """Something said that something is wrong."""
-    how: str = ""
-    """What did: checker, assertion, hang, or the name of an error; `broken` if it is the bug that
-    does not work. Empty for a clean run."""
+    how: str = "clean"
+    """What said that something is wrong: checker (or a model), assertion (of the product), error
+    (that an application was told), hang; `broken` if it is the bug that does not work."""
     words: str = ""
+
+    @property
+    def is_clean(self) -> bool:
+        return self.how == "clean"
+
+    @property
+    def is_found(self) -> bool:
+        return self.how not in ("clean", "broken")
