@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -22,7 +23,7 @@ from dfs.errors import DfsError, Fenced, FsError, Overloaded
 from dfs.limits import DIRTY_AGE_S, MIB, UPLOADS_IN_FLIGHT_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from dfs.client.block_cache import BlockCache
     from dfs.client.open_files import OpenFile, OpenFiles
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from dfs.config import ClientConfig
     from dfs.core.pending import PendingBlock
     from dfs.environment import Environment
-    from dfs.types import BlockId, Credentials
+    from dfs.types import BlockId, Credentials, InodeId
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +104,7 @@ class Flusher:
         """Memory that dirty data of all files takes."""
         self.loss_count = 0
         """How often dirty data of any file was lost."""
+        self._loss_notes: list[dict[InodeId, DfsError]] = []
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Flush by age, and carry uploads and rounds, until cancelled."""
@@ -182,6 +184,16 @@ class Flusher:
         await ticket.is_over.wait()
         if ticket.error is not None:
             raise copy_of(ticket.error)
+
+    @contextmanager
+    def noting_losses(self) -> Iterator[dict[InodeId, DfsError]]:
+        """Inside, which files lose dirty data, and why: a later flush finds them clean."""
+        losses: dict[InodeId, DfsError] = {}
+        self._loss_notes.append(losses)
+        try:
+            yield losses
+        finally:
+            self._loss_notes.remove(losses)
 
     async def flush_all(self) -> None:
         """Everything written so far is durable. Raises the first failure, after trying all."""
@@ -277,6 +289,8 @@ class Flusher:
         file.lost = error
         file.lost_count += 1
         self.loss_count += 1
+        for losses in self._loss_notes:
+            losses[file.ino] = error
         self.account(file)
         assert file.dirty.is_clean
 

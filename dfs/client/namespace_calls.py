@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from dfs.client.failures import copy_of
 from dfs.core.messages import (
     GetAttr,
     GetXattr,
@@ -236,9 +237,14 @@ class NamespaceCalls:
         credentials: Credentials,
     ) -> None:
         """Rename (renameat2(2)); what was written to the file before is committed first (I5)."""
-        await self._flush_named(parent, name)
-        if flags & RENAME_EXCHANGE:
-            await self._flush_named(new_parent, new_name)
+        with self._flusher.noting_losses() as losses:
+            flushed = [await self._flush_named(parent, name)]
+            if flags & RENAME_EXCHANGE:
+                flushed.append(await self._flush_named(new_parent, new_name))
+        for ino in flushed:
+            if ino in losses:
+                # Lost with the session, perhaps, and the next one must not see the rename alone.
+                raise copy_of(losses[ino])
         op = Rename(
             credentials=credentials,
             now_ns=self._environment.now_ns(),
@@ -252,14 +258,15 @@ class NamespaceCalls:
         if result.inode is not None:
             self._files.current(result.inode)
 
-    async def _flush_named(self, parent: InodeId, name: bytes) -> None:
-        """Flush the file of this name, if any file is dirty at all."""
+    async def _flush_named(self, parent: InodeId, name: bytes) -> InodeId | None:
+        """Flush the file of this name, if any file is dirty at all. Returns its inode then."""
         if self._flusher.dirty_bytes == 0:
-            return
+            return None
         inode = await self.lookup(parent, name)
         file = self._files.get(inode.ino)
         if file is not None:
             await self._flusher.flush(file)
+        return inode.ino
 
     # ------------------------------------------------------------ extended attributes
 

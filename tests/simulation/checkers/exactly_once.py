@@ -2,7 +2,7 @@
 
 Watches the packets between clients and the metadata server, and the batches that become durable:
 
-- a number that is sent again carries the same op, and no other session sends an op once more;
+- a number that is sent again carries the same op, and a client's later session does not;
 - an outcome that is told again is the same outcome (a failure that never reached the client may be
   decided anew by the next server: decisions/0004);
 - an op is answered with success only when its session's durable `last_op` has reached it (I3);
@@ -34,8 +34,8 @@ class ExactlyOnceChecker:
     def __init__(self, report: Callable[[str], None]) -> None:
         self._report = report
         self._ops: dict[_OpKey, Any] = {}
-        self._sessions: dict[str, int] = {}
-        """Op as text, with its time → the session that sent it."""
+        self._sessions: dict[tuple[str, str], int] = {}
+        """Client and op as text, with its time → the session in which it sent it."""
         self._outcomes: dict[_OpKey, tuple[str, tuple[int, int]]] = {}
         """Which server told it last, and what: errno and inode number."""
         self._asked: dict[tuple[int, int], list[_OpKey]] = {}
@@ -48,7 +48,7 @@ class ExactlyOnceChecker:
         key = (connection.number, packet.request_id)
         if packet.kind == "ApplyOps":
             self._asked[key] = [
-                self._see_op(packet.message, each) for each in packet.message["ops"]
+                self._see_op(sender.name, packet.message, each) for each in packet.message["ops"]
             ]
         elif packet.kind == "ApplyReply" and key in self._asked:
             asked, outcomes = self._asked.pop(key), packet.message["outcomes"]
@@ -57,12 +57,12 @@ class ExactlyOnceChecker:
             for op_key, outcome in zip(asked, outcomes, strict=False):
                 self._see_outcome(sender, op_key, outcome)
 
-    def _see_op(self, message: dict[str, Any], numbered: list[Any]) -> _OpKey:
+    def _see_op(self, client: str, message: dict[str, Any], numbered: list[Any]) -> _OpKey:
         op_key = (message["session_id"], numbered[0])
         known = self._ops.setdefault(op_key, numbered[1])
         if known != numbered[1]:
             self._report(f"op {op_key} was {known} and is sent again as {numbered[1]}")
-        first = self._sessions.setdefault(repr(numbered[1]), op_key[0])
+        first = self._sessions.setdefault((client, repr(numbered[1])), op_key[0])
         if first != op_key[0]:
             self._report(f"session {op_key[0]} sends {numbered[1]}, as {first} did before (I7)")
         return op_key

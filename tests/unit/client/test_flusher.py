@@ -12,6 +12,7 @@ import trio
 import trio.testing
 
 from dfs.core.dirty import DirtyFile
+from dfs.core.namespace.ops import RENAME_EXCHANGE
 from dfs.errors import Disconnected, Fenced, FsError
 from dfs.limits import DIRTY_AGE_S, KIB, MIB
 from dfs.types import ROOT
@@ -20,6 +21,8 @@ from tests.unit.client.rig import BLOCK, ROOT_USER, cluster, pattern
 if TYPE_CHECKING:
     from dfs.client.client import Client
     from dfs.client.handles import FileHandle
+    from dfs.core.namespace.records import Inode
+    from dfs.types import InodeId
     from tests.unit.client.rig import Rig
 
 
@@ -299,6 +302,34 @@ async def test_who_waits_for_data_that_is_lost_with_the_session_hears_of_it(
             assert (await client.lookup(ROOT, b"f")).size == 0
             with pytest.raises(Fenced):
                 await client.fsync(handle)
+
+
+@pytest.mark.expects_warnings
+@pytest.mark.parametrize("flags", [0, RENAME_EXCHANGE])
+async def test_a_rename_does_not_outlive_data_that_is_lost_before_its_flush(
+    flags: int, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """The session goes while the rename looks at a name; then there is nothing to flush (I5)."""
+    async with cluster() as rig, rig.client() as client:
+        old, _ = await client.create(ROOT, b"old", 0o644, ROOT_USER)
+        await client.write(old, 0, b"precious")
+        await client.fsync(old)
+        new, _ = await client.create(ROOT, b"new", 0o644, ROOT_USER)
+        await client.write(new, 0, pattern(3 * BLOCK))
+        look_up = client.lookup
+
+        async def look_up_late(parent: InodeId, name: bytes) -> Inode:
+            inode = await look_up(parent, name)
+            if name == b"new":
+                client.meta.lose_session(await client.meta.wait_link(0), "the test says so")
+            return inode
+
+        monkeypatch.setattr(client, "lookup", look_up_late)
+        with pytest.raises(Fenced):
+            await client.rename(ROOT, b"new", ROOT, b"old", flags, ROOT_USER)
+        assert await client.read(old, 0, 10) == b"precious"
+        assert (await look_up(ROOT, b"old")).size == len(b"precious")
+        await client.rename(ROOT, b"new", ROOT, b"old", flags, ROOT_USER)
 
 
 async def lose_session(client: Client) -> None:
