@@ -6,6 +6,7 @@ JSON; the first that is not clean is the last.
 from __future__ import annotations
 
 import faulthandler
+import re
 import sys
 import traceback
 from typing import TYPE_CHECKING
@@ -20,7 +21,9 @@ from tests.simulation.bugs.verdict import Verdict
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-WORDS_MAX = 160
+WORDS_MAX = 120
+BLOCK_NAME = re.compile(r"(?<=[0-9a-f]{8})[0-9a-f]{8,}")
+"""Its end says nothing to people."""
 RUN_S_MAX = 300
 """Real seconds after which a run prints every stack and ends."""
 DOES_NOT_WORK = (NameError, TypeError, AttributeError, ImportError)
@@ -87,11 +90,11 @@ def _words(error: BaseException) -> str:
     from tests.simulation.world import Violation
 
     if isinstance(error, Violation):
-        return str(error)
+        return BLOCK_NAME.sub("…", str(error))
     frames = traceback.extract_tb(error.__traceback__)
     if isinstance(error, AssertionError) and frames:
         return f"{frames[-1].name}: {frames[-1].line}"
-    return f"{type(error).__name__}: {error}"
+    return BLOCK_NAME.sub("…", f"{type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":
