@@ -16,7 +16,7 @@ from tests.simulation.scenario_files import scenario_names
 from tests.simulation.worker_pool import WorkerPool, worker_command
 
 TOP = Path(__file__).parents[2]
-FRESH_SEEDS = 3
+FRESH_SEEDS = 2
 """Of every scenario."""
 
 

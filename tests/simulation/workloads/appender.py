@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from dfs.errors import FsError
 from tests.simulation.options import WorkloadOptions
 from tests.simulation.workloads.observe import ROOT_USER, exists, read_file
 from tests.simulation.workloads.places import directory_at, errno_of, open_at
@@ -85,8 +86,14 @@ class Appender(Stepper):
     # ------------------------------------------------------------ the lock
 
     async def _holder(self, client: Client) -> str:
+        """Who has the lock; nobody, if it is let go between the two looks."""
         found = await exists(client, self._directory, LOCK_NAME)
-        return (await client.readlink(found.ino)).decode() if found is not None else ""
+        try:
+            return (await client.readlink(found.ino)).decode() if found is not None else ""
+        except FsError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            return ""
 
     async def _lock(self, client: Client) -> bool:
         """Get the lock, or learn that another has it."""
