@@ -214,7 +214,7 @@ BUGS = (
         "overtaken-deletion-done",
         "A deletion that was overtaken by a later one is done nevertheless.",
         "I6",
-        ("garbage", "fault-points"),
+        ("recreate", "garbage"),
         (
             Change(
                 "dfs.chunk.handlers",

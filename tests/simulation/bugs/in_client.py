@@ -72,7 +72,7 @@ BUGS = (
         "refused-commit-not-uploaded-again",
         "A commit that was refused because its blocks are being deleted is only sent again.",
         "I1",
-        ("garbage", "fault-points"),
+        ("recreate", "garbage"),
         (
             Change(
                 "dfs.client.flusher",
@@ -92,7 +92,7 @@ BUGS = (
         "upload-counts-from-its-end",
         "A commit says the deletion number that was known when its uploads ended, not began.",
         "I1",
-        ("fault-points", "garbage"),
+        ("recreate", "fault-points", "garbage"),
         (
             Change(
                 "dfs.client.flusher",
@@ -162,11 +162,13 @@ BUGS = (
             Change(
                 "dfs.client.namespace_calls",
                 """
-        await self._flush_named(parent, name)
-        if flags & RENAME_EXCHANGE:
-            await self._flush_named(new_parent, new_name)
+            flushed = [await self._flush_named(parent, name)]
+            if flags & RENAME_EXCHANGE:
+                flushed.append(await self._flush_named(new_parent, new_name))
 """,
-                "",
+                """
+            flushed: list[InodeId | None] = []
+""",
             ),
         ),
     ),
@@ -179,8 +181,8 @@ BUGS = (
             Change(
                 "dfs.client.namespace_calls",
                 """
-        if flags & RENAME_EXCHANGE:
-            await self._flush_named(new_parent, new_name)
+            if flags & RENAME_EXCHANGE:
+                flushed.append(await self._flush_named(new_parent, new_name))
 """,
                 "",
             ),
@@ -267,7 +269,7 @@ BUGS = (
         "open-does-not-wait-for-a-release",
         "A file is opened again while a release of it is under way, which then takes the new hold.",
         "I6",
-        ("fault-points", "slow"),
+        ("orphans", "fault-points"),
         (
             Change(
                 "dfs.client.op_stream",
@@ -286,7 +288,7 @@ BUGS = (
         "holds-not-told-after-a-lost-link",
         "A client that opens its session again does not say what it holds open.",
         "I6",
-        ("network", "storm", "links"),
+        ("orphans", "network"),
         (
             Change(
                 "dfs.client.session",
@@ -360,6 +362,23 @@ BUGS = (
         ),
     ),
     Bug(
+        "rename-of-lost-data-goes-on",
+        "A rename goes on though the file lost its data while its names were looked up.",
+        "I5",
+        ("sleepers", "expiry"),
+        (
+            Change(
+                "dfs.client.namespace_calls",
+                """
+            if ino in losses:
+""",
+                """
+            if ino in losses and ino is None:
+""",
+            ),
+        ),
+    ),
+    Bug(
         "lost-data-not-told",
         "Nobody is told that data was lost with the session.",
         "I7",
@@ -400,7 +419,7 @@ BUGS = (
         "page-of-a-directory-skips-an-entry",
         "A directory that is listed in pages lacks the first entry of each page but the first.",
         "I4",
-        ("small-limits",),
+        ("large-directory", "small-limits"),
         (
             Change(
                 "dfs.client.directory",

@@ -111,7 +111,7 @@ BUGS = (
         "condemned-block-named-again",
         "A commit may name a block that is condemned.",
         "I6",
-        ("garbage", "fault-points"),
+        ("recreate", "fault-points"),
         (
             Change(
                 "dfs.core.garbage",

@@ -47,7 +47,7 @@ BUGS = (
         "reads-wait-for-the-older-batch",
         "A read of what two unwritten batches have changed waits for the older of them only.",
         "I3",
-        ("slots", "small-limits"),
+        ("slots",),
         (
             Change(
                 "dfs.meta.committer",
@@ -247,7 +247,7 @@ BUGS = (
         "orphans-removed-before-everyone-is-back",
         "After a restart orphans are taken apart before the sessions told what they hold.",
         "I6",
-        ("meta-crash", "crash"),
+        ("orphans", "meta-crash"),
         (
             Change(
                 "dfs.core.sessions",
@@ -264,7 +264,7 @@ BUGS = (
         "late-release-takes-a-new-hold",
         "A release that lingered on an old link lets go of what was opened again since.",
         "I6",
-        ("fault-points", "everything", "storm"),
+        ("orphans", "fault-points", "everything"),
         (
             Change(
                 "dfs.meta.handlers",
@@ -284,7 +284,7 @@ BUGS = (
         "deleted-before-condemned",
         "Blocks are deleted on the chunk servers, and condemned only then.",
         "I6",
-        ("garbage", "fault-points"),
+        ("recreate", "fault-points"),
         (
             Change(
                 "dfs.meta.collector",
@@ -309,7 +309,7 @@ BUGS = (
         "revived-block-deleted",
         "All blocks that were in the queue are deleted, also those that are named again meanwhile.",
         "I6",
-        ("fault-points", "chaos"),
+        ("recreate", "fault-points"),
         (
             Change(
                 "dfs.meta.collector",
@@ -326,7 +326,7 @@ BUGS = (
         "uploaded-since-ignored",
         "A commit may rely on an upload from before its block was deleted.",
         "I1",
-        ("fault-points", "garbage"),
+        ("recreate", "garbage"),
         (
             Change(
                 "dfs.meta.deletions",
