@@ -54,6 +54,8 @@ class SlotWriter(Stepper):
 
     def __init__(self, site: Site, number: int, stride: int, options: SlotWriterOptions) -> None:
         super().__init__(site, f"s{number}", options.pause_s)
+        self._all: list[SlotWriter] = site.shared.get("slot writers", list, lambda _: "")
+        self._all.append(self)
         indexes = [number + stride * turn for turn in range(SLOTS_PER_WRITER)]
         self._versions = {index: [bytes(place_of(index)[1])] for index in indexes}
         """Per slot: the synced bytes, then those after each later write."""
@@ -85,15 +87,17 @@ class SlotWriter(Stepper):
 
     async def _act(self, client: Client, ino: InodeId, handle: FileHandle) -> FileHandle:
         index = self._random.choice(list(self._versions))
-        action = self._random.choices(("write", "read", "stat", "sync", "reopen"), (6, 4, 4, 3, 1))[
-            0
-        ]
+        action = self._random.choices(
+            ("write", "read", "stat", "sync", "reopen", "look"), (6, 4, 4, 3, 1, 3)
+        )[0]
         if action == "write":
             await self._write(client, handle, index)
         elif action == "read":
             await self._check(client, handle, index)
         elif action == "stat":
             await self._check_size(client, ino)
+        elif action == "look":
+            await self._look_at_other(client, ino, handle)
         elif action == "sync":
             await self._sync(client, handle)
         else:
@@ -117,6 +121,20 @@ class SlotWriter(Stepper):
         size = (await client.getattr(ino)).size
         if size < self._end:
             raise Violation(f"{self.name}: the size is {size}, but {self._end} was written")
+
+    async def _look_at_other(self, client: Client, ino: InodeId, handle: FileHandle) -> None:
+        """After a look at the attributes no byte is older than its owner's last sync (I4). Through
+        a kernel that takes an open."""
+        if not hasattr(handle, "file"):
+            return
+        other = self._random.choice(self._all)
+        index = self._random.choice(list(other._versions))
+        before = list(other._versions[index])
+        await client.getattr(ino)
+        found = await self._read(client, handle, index)
+        problem = check_synced_bytes([*before, *other._versions[index]], found)
+        if problem:
+            raise Violation(f"{self.name} sees slot {index} of {other.name}: {problem} (I4)")
 
     async def _sync(self, client: Client, handle: FileHandle) -> None:
         counts = {index: len(versions) for index, versions in self._versions.items()}

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from dfs.errors import DfsError, FsError
+from dfs.limits import CALL_TIMEOUT_S, KEEP_ALIVE_S
 from dfs.types import ROOT, InodeId
 from tests.simulation.checkers.coherence import check_coherence
 from tests.simulation.checkers.prefix import check_prefix
@@ -47,7 +48,7 @@ from tests.simulation.workloads.steps import (
     Truncate,
     Unlink,
 )
-from tests.simulation.workloads.tree import Node, Tree
+from tests.simulation.workloads.tree import RENAME_EXCHANGE, Node, Tree
 from tests.simulation.workloads.workload import Stepper
 from tests.simulation.world import Violation
 
@@ -114,7 +115,7 @@ class Writer(Stepper):
                 try:
                     await action(client)
                 except (DfsError, Violation) as error:
-                    if client.session_id == self._session_id:
+                    if not await self._has_lost_session(client):
                         raise
                     self._note(f"the session was lost: {error}")
                 else:
@@ -124,6 +125,12 @@ class Writer(Stepper):
             if not self._may_lose_sessions:
                 raise Violation(f"{self.name}: session {self._session_id} was lost")
             await self._resume(client)
+
+    async def _has_lost_session(self, client: Client) -> bool:
+        """A read that names no session may find a file gone before the client hears why."""
+        if self._may_lose_sessions and client.session_id == self._session_id:
+            await trio.sleep(KEEP_ALIVE_S + CALL_TIMEOUT_S)
+        return bool(client.session_id != self._session_id)
 
     async def _resume(self, client: Client) -> None:
         """A lost session is a crash that the client survives: what it owed is gone (I5, I7)."""
@@ -223,6 +230,7 @@ class Writer(Stepper):
             raise Violation(f"{self.name}: {step}: {_name(found)}, expected {_name(expected)}")
         self._note(f"{step}: {_name(found)}")
         if expected == 0:
+            self._check_committed(step)
             self._settle(after, step, inode)
         self._after = None
 
@@ -279,8 +287,26 @@ class Writer(Stepper):
             await client.flush(handle)
         else:
             await client.sync()
+        self._check_clean(handle, how)
         node.sync()
         self._note(f"{how} of {ino}: {len(node.content)} B are safe")
+
+    def _check_committed(self, step: Step) -> None:
+        """What was written to a file is committed before its rename or link (I5)."""
+        assert self.tree is not None
+        paths = [step.source] if isinstance(step, Link) else []
+        if isinstance(step, Rename):
+            paths = [step.path, step.new_path] if step.flags & RENAME_EXCHANGE else [step.path]
+        for node in map(self.tree.find, paths):
+            if node is not None and node.ino in self._handles:
+                self._check_clean(self._handles[node.ino], str(step))
+
+    def _check_clean(self, handle: FileHandle, how: str) -> None:
+        """Nobody else writes the file: when it is durable nothing of it is dirty (I3, I5). A crash
+        would show it only in the next few milliseconds."""
+        file = getattr(handle, "file", None)  # a handle of the kernel does not tell
+        if file is not None and file.dirty.byte_count:
+            raise Violation(f"{self.name}: {how} of {file.ino} left dirty bytes (I3)")
 
     async def _read(self, client: Client, ino: int, node: Node) -> None:
         handle = await self._open(client, ino)
@@ -301,6 +327,7 @@ class Writer(Stepper):
     async def _close(self, client: Client, ino: int) -> None:
         handle = self._handles[ino]
         await client.flush(handle)
+        self._check_clean(handle, "close")
         node = self._files().get(ino)
         if node is not None:
             node.sync()
