@@ -15,12 +15,15 @@ if TYPE_CHECKING:
 
 ARMED_CHANCE = 0.5
 DOWN_S_MAX = 1.0
+AGAIN_S_MAX = 0.4
 
 
 class SingleServerOptions(FaultOptions):
     """The table `faults.single_server`."""
 
     index_lost_chance: Share = 0.2
+    power_lost_again_chance: Share = 0.3
+    """Soon after a restart: what recovery found in the page cache only is gone then."""
 
 
 async def kill_single_server(cluster: Cluster, options: SingleServerOptions) -> None:
@@ -34,3 +37,7 @@ async def kill_single_server(cluster: Cluster, options: SingleServerOptions) -> 
         if chooser.random() < options.index_lost_chance:
             chunk.lose_storage()
         chunk.start()
+        if chooser.random() < options.power_lost_again_chance:
+            await trio.sleep(chooser.uniform(0, AGAIN_S_MAX))
+            chunk.cut_power()
+            chunk.start()
