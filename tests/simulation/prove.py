@@ -78,6 +78,9 @@ def _prove(bug: Bug, run_count_max: int) -> Proof:
         verdicts = play(bug.name, runs[count : count + RUNS_PER_PROCESS])
         verdict = verdicts[-1]
         count += len(verdicts)
+        if verdict.is_found and not play("", [runs[count - 1]])[0].is_clean:
+            print(f"{runs[count - 1]} fails without any bug", file=sys.stderr, flush=True)
+            verdict = Verdict()
     scenario, seed = runs[count - 1]
     shown = f"{bug.name}: {verdict.how} in run {count} ({scenario} {seed}) {verdict.words}"
     print(shown, file=sys.stderr, flush=True)

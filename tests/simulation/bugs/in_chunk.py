@@ -71,7 +71,7 @@ BUGS = (
         "recovery-trusts-the-page-cache",
         "What a killed process wrote and did not sync counts as stored after the restart.",
         "I3",
-        ("blocks", "crash", "power-cut"),
+        ("blocks",),
         (
             Change(
                 "dfs.chunk.recovery",
@@ -159,7 +159,7 @@ BUGS = (
         "compaction-revives-a-deleted-block",
         "A block that is deleted while compaction copies it is there again.",
         "I3",
-        ("blocks", "garbage"),
+        ("slow-blocks", "blocks"),
         (
             Change(
                 "dfs.chunk.segment_writer",
@@ -207,23 +207,6 @@ BUGS = (
                 """
         usage.is_removed = True
 """,
-            ),
-        ),
-    ),
-    Bug(
-        "overtaken-deletion-done",
-        "A deletion that was overtaken by a later one is done nevertheless.",
-        "I6",
-        ("recreate", "garbage"),
-        (
-            Change(
-                "dfs.chunk.handlers",
-                """
-        if request.order < self._newest_delete:
-            raise Fenced(f"deletion {request.order} came after {self._newest_delete}")
-        self._newest_delete = request.order
-""",
-                "",
             ),
         ),
     ),

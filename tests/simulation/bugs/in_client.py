@@ -114,7 +114,7 @@ BUGS = (
         "fsync-before-commit",
         "fsync returns when the flush has begun, not when its commit is durable.",
         "I3",
-        ("client-crash", "power-cut", "crash"),
+        ("quiet", "busy"),
         (
             Change(
                 "dfs.client.flusher",
@@ -136,7 +136,7 @@ BUGS = (
         "fsync-forgets-what-is-uploading",
         "fsync returns at once when all that is dirty is being uploaded already.",
         "I3",
-        ("client-crash", "power-cut", "crash"),
+        ("quiet", "busy"),
         (
             Change(
                 "dfs.client.flusher",
@@ -157,7 +157,7 @@ BUGS = (
         "rename-without-a-flush",
         "A rename does not commit before what was written to the file.",
         "I5",
-        ("client-crash", "crash", "quiet"),
+        ("busy", "client-crash"),
         (
             Change(
                 "dfs.client.namespace_calls",
@@ -176,7 +176,7 @@ BUGS = (
         "exchange-flushes-one-file",
         "A rename that exchanges two files commits before what was written to one of them only.",
         "I5",
-        ("client-crash", "crash"),
+        ("busy", "client-crash"),
         (
             Change(
                 "dfs.client.namespace_calls",
@@ -193,7 +193,7 @@ BUGS = (
         "After its own commit a client keeps the extents that it knew, though others had changed "
         "the file before.",
         "I4",
-        ("slots", "chaos"),
+        ("slots",),
         (
             Change(
                 "dfs.client.extent_map",
@@ -226,28 +226,6 @@ BUGS = (
         ),
     ),
     Bug(
-        "an-older-answer-wins",
-        "An answer that was overtaken by the client's own commit takes the file back.",
-        "I4",
-        ("slots", "quiet", "chaos"),
-        (
-            Change(
-                "dfs.client.open_files",
-                """
-        if self._record is not None and record.data_version < self._record.data_version:
-            return False
-        self._record = record
-        self.extents.move_to(record.data_version)
-""",
-                """
-        self._record = record
-        self.extents.forget()
-        self.extents.data_version = record.data_version
-""",
-            ),
-        ),
-    ),
-    Bug(
         "size-of-dirty-data-forgotten",
         "What was written and not committed does not count for a file's size.",
         "I4",
@@ -269,7 +247,7 @@ BUGS = (
         "open-does-not-wait-for-a-release",
         "A file is opened again while a release of it is under way, which then takes the new hold.",
         "I6",
-        ("orphans", "fault-points"),
+        ("orphans", "busy", "lost-answers"),
         (
             Change(
                 "dfs.client.op_stream",

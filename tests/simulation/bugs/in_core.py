@@ -9,7 +9,7 @@ BUGS = (
         "sent-again-applied-again",
         "An op that is sent again is applied again.",
         "I8",
-        ("fault-points", "slow", "storm"),
+        ("lost-answers", "fault-points"),
         (
             Change(
                 "dfs.core.sessions",
@@ -37,7 +37,7 @@ BUGS = (
         "failed-ops-not-written",
         "The ops that failed are not in the session's record, so a restart forgets that they did.",
         "I8",
-        ("contention", "fault-points", "slow"),
+        ("lost-answers", "meta-crash"),
         (
             Change(
                 "dfs.core.sessions",
@@ -129,7 +129,7 @@ BUGS = (
         "truncate-leaves-stale-bytes",
         "The extent in which the new end of a file lies is not cut.",
         "I2",
-        ("quiet", "crash"),
+        ("busy", "quiet"),
         (
             Change(
                 "dfs.core.namespace.extents",
@@ -149,7 +149,7 @@ BUGS = (
         "truncate-keeps-the-data-version",
         "A truncation does not count as a change of the content, so clients keep old extents.",
         "I4",
-        ("quiet", "crash"),
+        ("busy", "crash"),
         (
             Change(
                 "dfs.core.namespace.extents",
@@ -188,7 +188,7 @@ BUGS = (
         "exchange-loses-an-entry",
         "A rename that exchanges two names moves only one of them.",
         "I6",
-        ("quiet", "crash"),
+        ("busy", "quiet"),
         (
             Change(
                 "dfs.core.namespace.rename",
@@ -270,7 +270,7 @@ BUGS = (
         "resent-op-gets-a-new-number",
         "Ops without an answer are numbered anew when they are sent over a new link.",
         "I8",
-        ("fault-points", "slow", "storm"),
+        ("lost-answers", "fault-points"),
         (
             Change(
                 "dfs.core.journal",
@@ -293,7 +293,7 @@ BUGS = (
         "resent-ops-in-another-order",
         "Ops without an answer are sent again newest first.",
         "I8",
-        ("fault-points", "slow", "storm"),
+        ("lost-answers", "storm"),
         (
             Change(
                 "dfs.core.journal",

@@ -85,7 +85,7 @@ BUGS = (
         "outcome-forgotten-once-sent",
         "An outcome is forgotten when it was sent once, not when the client says that it has it.",
         "I8",
-        ("fault-points", "slow", "contention"),
+        ("lost-answers", "fault-points"),
         (
             Change(
                 "dfs.meta.streams",
@@ -162,7 +162,7 @@ BUGS = (
         "session-returns-after-its-end",
         "A session that has expired is begun anew when its client asks for it.",
         "I7",
-        ("expiry", "frozen"),
+        ("expiry",),
         (
             Change(
                 "dfs.meta.sessions",
@@ -191,10 +191,38 @@ BUGS = (
         ),
     ),
     Bug(
+        "ended-session-goes-on",
+        "A session that was silent for too long loses its record, but its requests are still done.",
+        "I7",
+        ("expiry", "sleepers"),
+        (
+            Change(
+                "dfs.meta.sessions",
+                """
+        session = self._sessions.pop(session_id)
+        log.info("session %d ends: %s (%s)", session_id, reason, session.client)
+        session.stream.close(_fenced(session_id))
+        self._lifetimes.end(session_id)
+""",
+                """
+        session = self._sessions[session_id]
+        log.info("session %d ends: %s (%s)", session_id, reason, session.client)
+""",
+            ),
+            Change(
+                "dfs.meta.sessions",
+                """
+                assert session_id not in self._sessions
+""",
+                "",
+            ),
+        ),
+    ),
+    Bug(
         "session-on-any-link",
         "Requests that linger on an old link of a session are done after it was opened on another.",
         "I8",
-        ("fault-points", "storm", "contention"),
+        ("lost-answers", "orphans"),
         (
             Change(
                 "dfs.meta.sessions",
@@ -264,7 +292,7 @@ BUGS = (
         "late-release-takes-a-new-hold",
         "A release that lingered on an old link lets go of what was opened again since.",
         "I6",
-        ("orphans", "fault-points", "everything"),
+        ("orphans", "lost-answers"),
         (
             Change(
                 "dfs.meta.handlers",
@@ -309,7 +337,7 @@ BUGS = (
         "revived-block-deleted",
         "All blocks that were in the queue are deleted, also those that are named again meanwhile.",
         "I6",
-        ("recreate", "fault-points"),
+        ("fault-points", "chaos"),
         (
             Change(
                 "dfs.meta.collector",
