@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import stat
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
@@ -121,7 +122,7 @@ class Pick:
 
 
 @dataclass(frozen=True)
-class Command:
+class Command(ABC):
     who: Credentials
 
     def resolved(self, model: Model) -> Self:
@@ -129,11 +130,13 @@ class Command:
         picks = {k: v.resolve(model) for k, v in vars(self).items() if isinstance(v, Pick)}
         return replace(self, **picks)
 
+    @abstractmethod
     def model(self, model: Model) -> object:
-        raise NotImplementedError
+        """Do it in the model. Raises FsError."""
 
+    @abstractmethod
     def local(self, local: LocalDirectory) -> object:
-        raise NotImplementedError
+        """Do it in a local directory. Raises OSError."""
 
 
 def spot_of(at: At | Pick, local: LocalDirectory) -> Spot:
