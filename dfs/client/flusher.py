@@ -64,12 +64,10 @@ class Upload:
 class FlushTicket:
     """Someone waits for a round. `takes_rest`: everything dirty, not only what is uploading."""
 
-    __slots__ = ("error", "is_over", "lost_count", "takes_rest")
+    __slots__ = ("error", "is_over", "takes_rest")
 
-    def __init__(self, lost_count: int, *, takes_rest: bool) -> None:
+    def __init__(self, *, takes_rest: bool) -> None:
         self.takes_rest = takes_rest
-        self.lost_count = lost_count
-        """How often the file had lost data when the wait began."""
         self.error: DfsError | None = None
         self.is_over = trio.Event()
 
@@ -180,10 +178,23 @@ class Flusher:
         """Everything written to the file so far is durable (I3). Raises why not."""
         if file.dirty.is_clean:
             return
-        ticket = self._request(file, takes_rest=True)
-        await ticket.is_over.wait()
-        if ticket.error is not None:
-            raise copy_of(ticket.error)
+        await self._flush([file])
+
+    async def flush_all(self) -> None:
+        """Everything written so far is durable. Raises the first failure, after trying all."""
+        await self._flush(list(self._dirty))
+
+    async def _flush(self, files: Sequence[OpenFile]) -> None:
+        tickets = [self._request(file, takes_rest=True) for file in files]
+        with self.noting_losses() as losses:
+            for ticket in tickets:
+                await ticket.is_over.wait()
+        errors = [ticket.error for ticket in tickets]
+        # What is lost leaves nothing to commit, but it did not become durable (I3).
+        errors += [losses.get(file.ino) for file in files]
+        for error in errors:
+            if error is not None:
+                raise copy_of(error)
 
     @contextmanager
     def noting_losses(self) -> Iterator[dict[InodeId, DfsError]]:
@@ -193,16 +204,8 @@ class Flusher:
         try:
             yield losses
         finally:
-            self._loss_notes.remove(losses)
-
-    async def flush_all(self) -> None:
-        """Everything written so far is durable. Raises the first failure, after trying all."""
-        tickets = [self._request(file, takes_rest=True) for file in self._dirty]
-        for ticket in tickets:
-            await ticket.is_over.wait()
-        errors = [ticket.error for ticket in tickets if ticket.error is not None]
-        if errors:
-            raise copy_of(errors[0])
+            # Not by equality: empty ones are equal.
+            self._loss_notes = [each for each in self._loss_notes if each is not losses]
 
     def truncate(self, file: OpenFile, size: int) -> None:
         """Forget dirty data at or beyond `size`."""
@@ -219,7 +222,7 @@ class Flusher:
         assert self.dirty_bytes == 0
 
     def _request(self, file: OpenFile, *, takes_rest: bool) -> FlushTicket:
-        ticket = FlushTicket(file.lost_count, takes_rest=takes_rest)
+        ticket = FlushTicket(takes_rest=takes_rest)
         file.tickets.append(ticket)
         if not file.is_flushing:
             file.is_flushing = True
@@ -253,10 +256,7 @@ class Flusher:
                 error = failure
                 self._note_failure(file, failure)
             for ticket in tickets:
-                # What is lost leaves nothing to commit, but it did not become durable (I3).
-                is_lost = file.lost_count != ticket.lost_count
-                ticket.error = error if error is not None or not is_lost else file.lost
-                assert ticket.error is not None or not is_lost
+                ticket.error = error
                 ticket.is_over.set()
             self._tell_freed()
         file.is_flushing = False

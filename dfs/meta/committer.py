@@ -50,27 +50,27 @@ class Witness:
         self._view = open_batch.overlay
         self._layers = (open_batch,) if writing is None else (open_batch, writing)
         self.seen: Batch | None = None
-        """The newest batch that changed what was read."""
+        """The newest batch that changed what was read: it lands last of all, so whoever waits for
+        it has waited for the other too (I3)."""
 
     def get(self, key: bytes, record_type: type[R]) -> R | None:
-        self._note(lambda batch: key in batch.changes)
-        return self._view.get(key, record_type)
-
-    def scan(self, scan_range: ScanRange, record_type: type[R]) -> list[tuple[bytes, R]]:
-        start, end = scan_range.start, scan_range.end
-        self._note(lambda batch: batch.overlay.changes_in(start, end))
-        return self._view.scan(scan_range, record_type)
-
-    def _note(self, has_changed: Callable[[Batch], bool]) -> None:
-        """Remember the newest batch that changed what is read now. It lands last of all, so whoever
-        waits for it has waited for the others too (I3)."""
         for batch in self._layers:
             if batch is self.seen:
                 break
-            if has_changed(batch):
+            if key in batch.changes:
                 self.seen = batch
                 break
-        assert self.seen is self._layers[0] or not has_changed(self._layers[0])
+        assert self.seen is self._layers[0] or key not in self._layers[0].changes
+        return self._view.get(key, record_type)
+
+    def scan(self, scan_range: ScanRange, record_type: type[R]) -> list[tuple[bytes, R]]:
+        for batch in self._layers:
+            if batch is self.seen:
+                break
+            if batch.overlay.changes_in(scan_range.start, scan_range.end):
+                self.seen = batch
+                break
+        return self._view.scan(scan_range, record_type)
 
 
 class Committer:

@@ -119,15 +119,13 @@ BUGS = (
             Change(
                 "dfs.client.flusher",
                 """
-        ticket = self._request(file, takes_rest=True)
-        await ticket.is_over.wait()
-        if ticket.error is not None:
-            raise copy_of(ticket.error)
+            for ticket in tickets:
+                await ticket.is_over.wait()
+        errors = [ticket.error for ticket in tickets]
 """,
                 """
-        ticket = self._request(file, takes_rest=True)
-        if ticket.error is not None:
-            raise copy_of(ticket.error)
+            pass
+        errors = [ticket.error for ticket in tickets]
 """,
             ),
         ),
@@ -143,12 +141,12 @@ BUGS = (
                 """
         if file.dirty.is_clean:
             return
-        ticket = self._request(file, takes_rest=True)
+        await self._flush([file])
 """,
                 """
         if not file.dirty.live_bytes:
             return
-        ticket = self._request(file, takes_rest=True)
+        await self._flush([file])
 """,
             ),
         ),
@@ -331,11 +329,9 @@ BUGS = (
             Change(
                 "dfs.client.flusher",
                 """
-                is_lost = file.lost_count != ticket.lost_count
+        errors += [losses.get(file.ino) for file in files]
 """,
-                """
-                is_lost = False
-""",
+                "",
             ),
         ),
     ),

@@ -54,7 +54,7 @@ BUGS = (
                 """
                 self.seen = batch
                 break
-        assert self.seen is self._layers[0] or not has_changed(self._layers[0])
+        assert self.seen is self._layers[0] or key not in self._layers[0].changes
 """,
                 """
                 self.seen = batch

@@ -332,6 +332,22 @@ async def test_a_rename_does_not_outlive_data_that_is_lost_before_its_flush(
         await client.rename(ROOT, b"new", ROOT, b"old", flags, ROOT_USER)
 
 
+@pytest.mark.expects_warnings
+async def test_everyone_who_notes_losses_hears_of_them_though_others_have_stopped(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Two renames at a time: the end of the one must not deafen the other."""
+    async with cluster() as rig, rig.client() as client:
+        handle, inode = await client.create(ROOT, b"f", 0o644, ROOT_USER)
+        await client.write(handle, 0, pattern(BLOCK))
+        with client._flusher.noting_losses() as first:
+            with client._flusher.noting_losses() as second:
+                pass
+            client.meta.lose_session(await client.meta.wait_link(0), "the test says so")
+        assert list(first) == [inode.ino]
+        assert second == {}
+
+
 async def lose_session(client: Client) -> None:
     await trio.sleep(0.5)
     client.meta.lose_session(await client.meta.wait_link(0), "the test says so")
