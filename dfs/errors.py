@@ -25,6 +25,10 @@ from __future__ import annotations
 
 import errno as errno_names
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class DfsError(Exception):
@@ -109,3 +113,12 @@ class UserError(DfsError):
         assert exit_status in (1, 2)
         super().__init__(message)
         self.exit_status = exit_status
+
+
+def leaves_of(error: BaseException) -> Iterator[BaseException]:
+    """The errors that a group holds, however deep; of anything else, itself."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from leaves_of(inner)
+    else:
+        yield error

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from dfs.errors import DfsError, UserError
+from dfs.errors import DfsError, UserError, leaves_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 COMMANDS = {
     "up": "Start a whole cluster on this machine, mounted.",
@@ -102,7 +102,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (Exception, KeyboardInterrupt, BaseExceptionGroup) as error:
-        if any(isinstance(leaf, KeyboardInterrupt) for leaf in _leaves(error)):
+        if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves_of(error)):
             return INTERRUPTED_STATUS
         expected = expected_error(error)
         if expected is None:
@@ -113,20 +113,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def expected_error(error: BaseException) -> Exception | None:
     """The DfsError or OSError that `error` is or holds, if it holds nothing worse."""
-    leaves = list(_leaves(error))
+    leaves = list(leaves_of(error))
     if not all(isinstance(leaf, DfsError | OSError) for leaf in leaves):
         return None
     first = leaves[0]
     assert isinstance(first, Exception)
     return first
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error
 
 
 def error_line(error: Exception) -> str:

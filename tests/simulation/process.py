@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 
 from dfs.environment import Environment
+from dfs.errors import leaves_of
 from tests.simulation.doom import Doom
 from tests.simulation.fault_points import FaultPoints
 from tests.simulation.freezing import freeze_tasks
@@ -233,6 +234,4 @@ def _split(error: BaseException) -> tuple[BaseException | None, BaseException | 
 
 def describe_error(error: BaseException) -> str:
     """The error in one line; of a group, everything inside."""
-    if isinstance(error, BaseExceptionGroup):
-        return "; ".join(describe_error(inner) for inner in error.exceptions)
-    return f"{type(error).__name__}: {error}"
+    return "; ".join(f"{type(leaf).__name__}: {leaf}" for leaf in leaves_of(error))

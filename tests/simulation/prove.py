@@ -1,6 +1,6 @@
 """`python -m tests.simulation.prove`: every deliberate bug must be found by some run.
 
-For each bug of `bugs/table.py` seeds are played over its scenarios in turn, in processes that know
+For each bug of `bugs/table.py` seeds are played over its scenarios in turn, in workers that know
 no other bug, until a run fails. Exit status: 0 all were found, 1 one was not.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,18 +15,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from tests.simulation.bugs.bug import TOP
 from tests.simulation.bugs.known import Known, read_known, write_known
 from tests.simulation.bugs.table import BUGS
 from tests.simulation.bugs.verdict import Verdict
-from tests.simulation.worker_pool import HASH_SEED
+from tests.simulation.play import Run
+from tests.simulation.worker_pool import WorkerPool, worker_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from tests.simulation.bugs.bug import Bug
-
-RUNS_PER_PROCESS = 25
 
 
 class Proof(msgspec.Struct, frozen=True):
@@ -72,49 +69,43 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _prove(bug: Bug, run_count_max: int) -> Proof:
-    verdict, count = Verdict(), 0
-    runs = list(_runs(bug, run_count_max))
-    while verdict.is_clean and count < len(runs):
-        verdicts = play(bug.name, runs[count : count + RUNS_PER_PROCESS])
-        verdict = verdicts[-1]
-        count += len(verdicts)
-        if verdict.is_found and not play("", [runs[count - 1]])[0].is_clean:
-            print(f"{runs[count - 1]} fails without any bug", file=sys.stderr, flush=True)
+    verdict, run, count = Verdict(), Run(0, ""), 0
+    for run, verdict in _verdicts(bug, run_count_max):
+        count += 1
+        if verdict.is_found and not play(run).is_clean:
+            print(f"{run} fails without any bug", file=sys.stderr, flush=True)
             verdict = Verdict()
-    scenario, seed = runs[count - 1]
-    shown = f"{bug.name}: {verdict.how} in run {count} ({scenario} {seed}) {verdict.words}"
+        if not verdict.is_clean:
+            break
+    shown = f"{bug.name}: {verdict.how} in run {count} ({run.scenario} {run.seed}) {verdict.words}"
     print(shown, file=sys.stderr, flush=True)
     return Proof(
         bug.name,
         bug.invariant,
         verdict.is_found,
-        scenario,
-        seed,
+        run.scenario,
+        run.seed,
         count,
         verdict.how,
         verdict.words,
     )
 
 
-def _runs(bug: Bug, run_count_max: int) -> Iterator[tuple[str, int]]:
-    """Scenarios in turn, seeds from 1."""
-    for number in range(run_count_max):
-        turn, place = divmod(number, len(bug.scenarios))
-        yield bug.scenarios[place], turn + 1
+def _verdicts(bug: Bug, run_count_max: int) -> Iterator[tuple[Run, Verdict]]:
+    """Run after run, in a worker that knows no other bug: scenarios in turn, seeds from 1."""
+    runs = (
+        Run(number // len(bug.scenarios) + 1, bug.scenarios[number % len(bug.scenarios)])
+        for number in range(run_count_max)
+    )
+    with WorkerPool(worker_command(bug.name), count=1) as pool:
+        yield from ((result.run, result.verdict) for result in pool.play(runs))
 
 
-def play(bug: str, runs: Sequence[tuple[str, int]]) -> list[Verdict]:
-    """Runs in a process of its own, with the bug or (if it is "") with the product as it is; the
-    first that is not clean is the last."""
-    words = [str(word) for run in runs for word in run]
-    command = [sys.executable, "-m", "tests.simulation.bugs.play", bug, *words]
-    environment = {**os.environ, "PYTHONHASHSEED": HASH_SEED}
-    ended = subprocess.run(command, cwd=TOP, env=environment, capture_output=True, check=False)
-    verdicts = [msgspec.json.decode(line, type=Verdict) for line in ended.stdout.splitlines()]
-    if ended.returncode:
-        errors = ended.stderr.decode(errors="replace").strip().splitlines()
-        verdicts.append(Verdict("broken", errors[-1] if errors else "the process died"))
-    return verdicts
+def play(run: Run, bug: str = "") -> Verdict:
+    """One run in a process of its own, with the bug or with the product as it is."""
+    with WorkerPool(worker_command(bug), count=1) as pool:
+        [result] = pool.play([run])
+    return result.verdict
 
 
 def _remember(proofs: Sequence[Proof]) -> None:
@@ -122,7 +113,7 @@ def _remember(proofs: Sequence[Proof]) -> None:
     for proof in proofs:
         known.pop(proof.bug, None)
         if proof.is_found:
-            known[proof.bug] = Known(proof.bug, proof.scenario, proof.seed, proof.words)
+            known[proof.bug] = Known(proof.bug, Run(proof.seed, proof.scenario), proof.words)
     write_known([known[name] for name in BUGS if name in known])
 
 

@@ -106,7 +106,7 @@ def _scenario_problem(runs: Sequence[Run]) -> str:
 
 def _play_one(run: Run, options: argparse.Namespace) -> int:
     faulthandler.dump_traceback_later(options.run_s_max, exit=True)
-    result, outcome = play(msgspec.structs.replace(run, wants_digest=True))
+    result, outcome = play(msgspec.structs.replace(run, wants_digest=True), options.bug)
     faulthandler.cancel_dump_traceback_later()
     if options.trace:
         print("\n".join(lines_of(outcome.trace.lines, options.who)))

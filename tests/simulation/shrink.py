@@ -142,7 +142,7 @@ def _fewer_faults(scenario: Scenario) -> Candidates:
 
 
 def _fewer_steps(scenario: Scenario) -> Candidates:
-    for limit in _limits(scenario.step_limit, STEP_LIMITS) if scenario.workloads else ():
+    for limit in _limits(scenario.step_limit, STEP_LIMITS):
         yield f"step_limit = {limit}", replace(scenario, step_limit=limit)
 
 

@@ -9,7 +9,7 @@ import sys
 
 import msgspec
 
-from tests.simulation.play import Result, Run, play, prepare
+from tests.simulation.play import Run, play, prepare
 
 ORPHAN_S = 3600
 """Real time that a run may take when no parent is left to end it sooner."""
@@ -22,17 +22,14 @@ def main(arguments: list[str]) -> None:
     os.dup2(2, 1)
     # A parent that loses patience sends SIGABRT, and reads from stderr where this process was.
     faulthandler.enable()
-    prepare(arguments[0] if arguments else "")
+    bug = arguments[0] if arguments else ""
+    prepare(bug)
     for line in sys.stdin.buffer:
         faulthandler.dump_traceback_later(ORPHAN_S, exit=True)
-        answers.write(msgspec.json.encode(_result(msgspec.json.decode(line, type=Run))) + b"\n")
+        result, _ = play(msgspec.json.decode(line, type=Run), bug)
+        answers.write(msgspec.json.encode(result) + b"\n")
         answers.flush()
         faulthandler.cancel_dump_traceback_later()
-
-
-def _result(run: Run) -> Result:
-    result, _ = play(run)
-    return result
 
 
 if __name__ == "__main__":

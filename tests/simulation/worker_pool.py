@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from tests.simulation.bugs.verdict import Verdict
 from tests.simulation.play import Result, Run
 
 if TYPE_CHECKING:
@@ -104,7 +105,13 @@ class Worker:
         words = self._errors.read().decode(errors="replace").splitlines()
         run = self.run
         self.end()
-        return Result(run, problem, real_s=took_s, details="\n".join(words[-LAST_LINES:]) + "\n")
+        return Result(
+            run,
+            problem,
+            Verdict("broken", words[-1] if words else problem),
+            real_s=took_s,
+            details="\n".join(words[-LAST_LINES:]) + "\n",
+        )
 
     def end(self) -> None:
         self._process.kill()

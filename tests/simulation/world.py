@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from dfs.errors import DfsError
+from dfs.errors import DfsError, leaves_of
 from tests.simulation.disk import Platter
 from tests.simulation.engine import SimStorage
 from tests.simulation.fault_points import FaultPoints
@@ -124,9 +124,7 @@ class Machine:
 
 
 def _is_all_dfs(error: BaseException) -> bool:
-    if isinstance(error, BaseExceptionGroup):
-        return all(_is_all_dfs(inner) for inner in error.exceptions)
-    return isinstance(error, DfsError)
+    return all(isinstance(leaf, DfsError) for leaf in leaves_of(error))
 
 
 class World:

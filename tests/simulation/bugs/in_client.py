@@ -368,6 +368,14 @@ BUGS = (
         file.lost = error
 """,
             ),
+            Change(
+                "dfs.client.flusher",
+                """
+        for losses in self._loss_notes:
+            losses[file.ino] = error
+""",
+                "",
+            ),
         ),
     ),
     Bug(

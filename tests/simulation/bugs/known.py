@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from tests.simulation.play import Run
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -18,8 +20,7 @@ class Known(NamedTuple):
     """A run that finds a bug."""
 
     bug: str
-    scenario: str
-    seed: int
+    run: Run
     words: str
 
 
@@ -31,10 +32,10 @@ def read_known() -> dict[str, Known]:
         fields, _, words = line.partition("#")
         if fields.strip():
             bug, scenario, seed = fields.split()
-            found[bug] = Known(bug, scenario, int(seed), words.strip())
+            found[bug] = Known(bug, Run(int(seed), scenario), words.strip())
     return found
 
 
 def write_known(known: Iterable[Known]) -> None:
-    lines = [f"{each.bug} {each.scenario} {each.seed}  # {each.words}" for each in known]
+    lines = [f"{each.bug} {each.run.scenario} {each.run.seed}  # {each.words}" for each in known]
     PATH.write_text("\n".join([HEAD, *lines]) + "\n", "utf-8")

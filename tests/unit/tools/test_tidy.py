@@ -173,7 +173,7 @@ def test_machine_paths_are_found_in_any_text(tmp_path: Path) -> None:
     files = {
         "docs/x.md": f"\nrun {ROOT_HOME}",
         "tools/y": "cd /" + "work && ls",
-        "README.md": "see tests/workloads/x, a/home/b, ." + "/root/x and /workload",
+        "README.md": "see tests/workloads/x, a/home/b, ." + ROOT_HOME + " and /workload",
         ".git": f"gitdir: {ROOT_HOME}",
     }
     assert found(tmp_path, "machine-path", files) == [("docs/x.md", 2), ("tools/y", 1)]
