@@ -157,20 +157,19 @@ class MountedClient:
     # ------------------------------------------------------------ names
 
     async def mkdir(self, parent: InodeId, name: bytes, mode: int, _who: Credentials) -> Inode:
-        def make(directory: int) -> Inode:
-            os.mkdir(name, mode, dir_fd=directory)
-            return inode_of(os.stat(name, dir_fd=directory, follow_symlinks=False))
-
-        return await self._in_directory(parent, make)
+        return await self._make(parent, name, partial(os.mkdir, name, mode))
 
     async def symlink(
         self, parent: InodeId, name: bytes, target: bytes, _who: Credentials
     ) -> Inode:
-        def make(directory: int) -> Inode:
-            os.symlink(target, name, dir_fd=directory)
+        return await self._make(parent, name, partial(os.symlink, target, name))
+
+    async def _make(self, parent: InodeId, name: bytes, make: Callable[..., None]) -> Inode:
+        def make_and_look(directory: int) -> Inode:
+            make(dir_fd=directory)
             return inode_of(os.stat(name, dir_fd=directory, follow_symlinks=False))
 
-        return await self._in_directory(parent, make)
+        return await self._in_directory(parent, make_and_look)
 
     async def link(
         self, ino: InodeId, parent: InodeId, name: bytes, _who: Credentials
