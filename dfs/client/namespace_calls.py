@@ -263,6 +263,7 @@ class NamespaceCalls:
         if self._flusher.dirty_bytes == 0:
             return None
         inode = await self.lookup(parent, name)
+        await self._environment.fault_point("a name is looked up, its file is not flushed")
         file = self._files.get(inode.ino)
         if file is not None:
             await self._flusher.flush(file)

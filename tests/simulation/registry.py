@@ -23,6 +23,7 @@ from tests.simulation.workloads.crowd import CrowdOptions, make_crowd_keepers
 from tests.simulation.workloads.linker import LinkerOptions, make_linkers
 from tests.simulation.workloads.orphan_keeper import OrphanKeeperOptions, make_orphan_keepers
 from tests.simulation.workloads.recreator import RecreatorOptions, make_recreators
+from tests.simulation.workloads.reopener import ReopenerOptions, make_reopeners
 from tests.simulation.workloads.ring import RingOptions, make_ring_turners
 from tests.simulation.workloads.slot_writer import SlotWriterOptions, make_slot_writers
 from tests.simulation.workloads.writer import WriterOptions, make_writers
@@ -59,6 +60,7 @@ WORKLOADS = {
     "recreator": WorkloadKind(RecreatorOptions, make_recreators),
     "orphan_keeper": WorkloadKind(OrphanKeeperOptions, make_orphan_keepers),
     "linker": WorkloadKind(LinkerOptions, make_linkers),
+    "reopener": WorkloadKind(ReopenerOptions, make_reopeners),
     "ring": WorkloadKind(RingOptions, make_ring_turners),
     "contender": WorkloadKind(ContenderOptions, make_contenders),
 }

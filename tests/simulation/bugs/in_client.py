@@ -339,7 +339,7 @@ BUGS = (
         "rename-of-lost-data-goes-on",
         "A rename goes on though the file lost its data while its names were looked up.",
         "I5",
-        ("sleepers", "expiry"),
+        ("replacers",),
         (
             Change(
                 "dfs.client.namespace_calls",

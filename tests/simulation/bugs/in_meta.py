@@ -222,7 +222,7 @@ BUGS = (
         "session-on-any-link",
         "Requests that linger on an old link of a session are done after it was opened on another.",
         "I8",
-        ("lost-answers", "orphans"),
+        ("reopen", "lost-answers"),
         (
             Change(
                 "dfs.meta.sessions",
@@ -292,7 +292,7 @@ BUGS = (
         "late-release-takes-a-new-hold",
         "A release that lingered on an old link lets go of what was opened again since.",
         "I6",
-        ("orphans", "lost-answers"),
+        ("reopen", "orphans"),
         (
             Change(
                 "dfs.meta.handlers",

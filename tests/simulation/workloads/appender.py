@@ -37,6 +37,7 @@ FILE_NAME = b"log"
 LOCK_NAME = b"lock"
 RECORD_BYTES = (40, 300, 3000, 20_000, 70_000)
 TAIL_BYTES = 100_000
+KEPT_CHANCE = 0.3
 LOCK_PAUSE_S = 0.05
 
 
@@ -64,10 +65,13 @@ class Appender(Stepper):
         self._is_locking = options.is_locking
         self._count = 0
         """Records that this task has begun to append."""
+        self._kept: FileHandle | None = None
+        """Open since before others appended."""
         self._directory: InodeId
 
     async def run(self, client: Client) -> None:
         """Work until told to stop; then everything is closed and the lock is free."""
+        self._kept = None
         self._directory = await directory_at(client, PLACE)
         self._log.see_death(self.name)
         if self._is_locking and await self._holder(client) == self.name:
@@ -79,9 +83,14 @@ class Appender(Stepper):
             if not self._is_locking:
                 await self._append(client, os.O_RDWR | os.O_APPEND)
             elif await self._lock(client):
-                await self._append(client, os.O_RDWR)
+                if self._random.random() < KEPT_CHANCE:
+                    await self._append_by_kept(client)
+                else:
+                    await self._append(client, os.O_RDWR)
                 await self._unlock(client)
             self._count_step()
+        if self._kept is not None:
+            await client.release(self._kept)
 
     # ------------------------------------------------------------ the lock
 
@@ -121,6 +130,18 @@ class Appender(Stepper):
         size = (await client.getattr(handle.inode.ino)).size
         if self._is_locking:
             await self._check_end(client, handle, size)
+        await self._write_records(client, handle, size)
+        await client.release(handle)
+
+    async def _append_by_kept(self, client: Client) -> None:
+        """O_APPEND finds the end where it is now, by however old a handle (open(2))."""
+        if self._kept is None:
+            flags = os.O_RDWR | os.O_APPEND
+            self._kept = await open_at(client, self._directory, FILE_NAME, flags)
+        await self._write_records(client, self._kept, self._log.end_bytes)
+
+    async def _write_records(self, client: Client, handle: FileHandle, size: int) -> None:
+        """Some records, one after the other, synced in the end."""
         for _ in range(self._random.randint(1, 3)):
             self._count += 1
             size_wanted = self._random.choice(RECORD_BYTES)
@@ -130,7 +151,6 @@ class Appender(Stepper):
             size += await client.write(handle, size, record.encoded())
         await (client.fsync if self._random.random() < 0.5 else client.flush)(handle)
         self._log.end(self.name)
-        await client.release(handle)
 
     async def _check_end(self, client: Client, handle: FileHandle, size: int) -> None:
         """What the last holder of the lock synced is all there, and nothing behind it."""

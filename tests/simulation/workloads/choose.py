@@ -38,13 +38,14 @@ FILE_BYTES_MAX = 400_000
 class StepChooser:
     """Chooses from a random source of its own."""
 
-    def __init__(self, source: random.Random, shared_share: float) -> None:
+    def __init__(self, source: random.Random, shared_share: float, replace_weight: int) -> None:
         self._random = source
         self._shared_share = shared_share
+        self._action_weights = (20, 12, 8, replace_weight, 4, 1)
 
     def action(self) -> str:
         return self._random.choices(
-            ("step", "write", "read", "replace", "close", "fragment"), (20, 12, 8, 2, 4, 1)
+            ("step", "write", "read", "replace", "close", "fragment"), self._action_weights
         )[0]
 
     def step(self, tree: Tree) -> Step:

@@ -26,7 +26,7 @@ from dfs.types import ROOT, InodeId
 from tests.simulation.checkers.coherence import check_coherence
 from tests.simulation.checkers.prefix import check_prefix
 from tests.simulation.checkers.verified_reads import check_read
-from tests.simulation.options import Share, WorkloadOptions
+from tests.simulation.options import Count, Share, WorkloadOptions
 from tests.simulation.workloads.choose import StepChooser
 from tests.simulation.workloads.observe import (
     ROOT_USER,
@@ -69,6 +69,8 @@ class WriterOptions(WorkloadOptions):
 
     shared_share: Share = 0.15
     """Share of writes whose bytes are one of a few that everybody writes."""
+    replace_weight: Count = 2
+    """How often a file is written and renamed over another, beside 45 actions of other kinds."""
 
 
 def make_writers(site: Site, options: WriterOptions) -> list[Writer]:
@@ -91,7 +93,7 @@ class Writer(Stepper):
         """The tree if the step under way has happened."""
         self._may_lose_sessions = site.scenario.may_lose_sessions
         self._session_id = 0
-        self._chooser = StepChooser(self._random, options.shared_share)
+        self._chooser = StepChooser(self._random, options.shared_share, options.replace_weight)
         self._handles: dict[int, FileHandle] = {}
         self._orphans: dict[int, Node] = {}
         """Files without a name that are still open, by inode number."""
