@@ -34,6 +34,7 @@ from dfs.mount.attributes import (
     statfs_data,
 )
 from dfs.mount.introspection import VIRTUAL_PREFIXES, virtual_xattr
+from dfs.mount.moved_directories import MovedDirectories
 from dfs.types import ROOT, InodeId
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class FuseOperations(pyfuse3.Operations):
         self._directories: dict[int, DirectoryHandle] = {}
         self._versions: OrderedDict[InodeId, tuple[int, int]] = OrderedDict()
         self._removed: dict[InodeId, Inode] = {}
+        self.moved = MovedDirectories()
         self.ready = trio.Event()
         """Set when the kernel has agreed on the protocol."""
 
@@ -95,7 +97,10 @@ class FuseOperations(pyfuse3.Operations):
         parent = self._ino(parent_inode)
         if name in (b".", b".."):
             return await self._dot(parent, name)
-        return self._entry(await self._client.lookup(parent, name))
+        inode = await self._client.lookup(parent, name)
+        if inode.is_directory:
+            await self.moved.found(self._node_id(inode.ino), (parent_inode, name))
+        return self._entry(inode)
 
     async def _dot(self, ino: InodeId, name: bytes) -> EntryAttributes:
         """What NFS servers and open_by_handle_at(2) ask; the mount's root is its own parent."""
@@ -110,6 +115,7 @@ class FuseOperations(pyfuse3.Operations):
         for node_id, count in inode_list:
             assert count > 0
             self._removed.pop(self._ino(node_id), None)
+            self.moved.forget(node_id, count)
 
     @answered
     async def mknod(
@@ -123,7 +129,9 @@ class FuseOperations(pyfuse3.Operations):
         self, parent_inode: int, name: bytes, mode: int, ctx: RequestContext
     ) -> EntryAttributes:
         parent = self._ino(parent_inode)
-        return self._entry(await self._client.mkdir(parent, name, mode & 0o7777, caller(ctx)))
+        made = await self._client.mkdir(parent, name, mode & 0o7777, caller(ctx))
+        self.moved.told(made.ino, (parent_inode, name))
+        return self._entry(made)
 
     @answered
     async def symlink(
@@ -163,6 +171,7 @@ class FuseOperations(pyfuse3.Operations):
     ) -> None:
         source, target = self._ino(parent_inode_old), self._ino(parent_inode_new)
         await self._client.rename(source, name_old, target, name_new, flags, caller(ctx))
+        self.moved.renamed((parent_inode_old, name_old), (parent_inode_new, name_new))
 
     @answered
     async def readlink(self, inode: int, ctx: RequestContext) -> bytes:
@@ -311,6 +320,8 @@ class FuseOperations(pyfuse3.Operations):
         async for name, inode, next_cookie in self._client.read_directory(handle, cookie):
             if not pyfuse3.readdir_reply(token, name, self._entry(inode), next_cookie + DOTS):
                 return
+            if inode.is_directory:
+                self.moved.told(inode.ino, (self._node_id(handle.inode.ino), name))
 
     def _dots(self, handle: DirectoryHandle, start_id: int) -> list[tuple[bytes, int, int]]:
         """ "." and "..", as far as they come after `start_id`: name, node id, position."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import logging
 import os
 import resource
@@ -30,7 +31,7 @@ import trio
 
 from dfs.client.client import open_client
 from dfs.config import ClientConfig
-from dfs.errors import FsError, UserError
+from dfs.errors import FsError, UserError, leaves_of
 from dfs.mount.fuse import FuseOperations
 from dfs.mount.introspection import MountIdentity
 from dfs.mount.options import MountOptions, fuse_options, parse_options
@@ -147,7 +148,9 @@ class MountProcess:
         with _unblocked_regularly():
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._announce, operations)
-                await pyfuse3.main(min_tasks=1, max_tasks=REQUESTS_AT_ONCE_MAX)
+                nursery.start_soon(operations.moved.run)
+                with _end_of_connection():
+                    await pyfuse3.main(min_tasks=1, max_tasks=REQUESTS_AT_ONCE_MAX)
                 nursery.cancel_scope.cancel()
 
     async def _announce(self, operations: FuseOperations) -> None:
@@ -233,6 +236,18 @@ def _why_not() -> str:
     if os.geteuid() == 0:
         return "the line above says why"
     return "is the package fuse3 installed, and may this user mount there?"
+
+
+@contextlib.contextmanager
+def _end_of_connection() -> Iterator[None]:
+    """A request that is withdrawn by the unmount while it is read ends the connection with
+    ECONNABORTED (fuse_dev_do_read, fs/fuse/dev.c); libfuse takes only ENODEV for the end."""
+    try:
+        yield
+    except (OSError, BaseExceptionGroup) as error:
+        leaves = list(leaves_of(error))
+        if not all(getattr(leaf, "errno", None) == errno.ECONNABORTED for leaf in leaves):
+            raise
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -71,6 +72,26 @@ def test_two_mounts_see_each_others_closed_files_at_once(cluster: Cluster, secon
         assert (there / "renamed").read_bytes() == b"again"
         os.unlink(there / "renamed")
         assert os.listdir(here) == []
+    cluster.dfs("umount", second)
+
+
+def test_a_directory_that_the_other_mount_moved_can_be_moved_on(
+    cluster: Cluster, second: Path
+) -> None:
+    """Each kernel remembers the place where it saw the directory last."""
+    cluster.dfs("mount", cluster.address, second)
+    mounts, chooser = (cluster.mountpoint, second), random.Random(7)
+    top = cluster.mountpoint / "moves"
+    names = [f"moves/{directory}/{name}" for directory in "de" for name in "abc"]
+    for directory in "de":
+        (top / directory).mkdir(parents=True)
+    place = names[0]
+    (cluster.mountpoint / place).mkdir()
+    for _ in range(100):
+        target = chooser.choice([name for name in names if name != place])
+        mount = chooser.choice(mounts)
+        os.rename(mount / place, mount / target)
+        place = target
     cluster.dfs("umount", second)
 
 

@@ -82,3 +82,23 @@ def test_the_words_of_a_failure() -> None:
         "cannot reach h:1"
     )
     assert main._words(KeyboardInterrupt()) == "KeyboardInterrupt"
+
+
+@pytest.mark.parametrize(
+    ("error", "is_the_end"),
+    [
+        (OSError(errno.ECONNABORTED, "receive_buf"), True),
+        (BaseExceptionGroup("", [ExceptionGroup("", [OSError(errno.ECONNABORTED, "x")])]), True),
+        (OSError(errno.EIO, "receive_buf"), False),
+        (ExceptionGroup("", [OSError(errno.ECONNABORTED, "x"), ValueError()]), False),
+    ],
+)
+def test_a_connection_that_breaks_off_while_it_is_read_has_ended(
+    error: Exception, *, is_the_end: bool
+) -> None:
+    if is_the_end:
+        with main._end_of_connection():
+            raise error
+    else:
+        with pytest.raises(type(error)), main._end_of_connection():
+            raise error
