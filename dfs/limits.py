@@ -53,6 +53,8 @@ SCAN_BYTES_MAX: Final = 4 * MIB
 SESSIONS_MAX: Final = 10_000
 OPS_IN_FLIGHT_MAX: Final = 1024
 """Unanswered ops of one session."""
+LEASES_PER_SESSION_MAX: Final = 131_072
+RECALLS_PER_REPLY_MAX: Final = 256
 
 # --- times (seconds) ---
 SESSION_TTL_S: Final = 30.0
@@ -93,6 +95,10 @@ READ_AHEAD_BYTES_MIN: Final = 1 * MIB
 READ_AHEAD_BYTES_MAX: Final = 8 * MIB
 PIECES_PER_COMMIT_MAX: Final = 100
 DIRECTORY_PAGES_KEPT: Final = 8
+RECORDS_CACHED_MAX: Final = 65_536
+"""Inodes that a client remembers under leases."""
+NAMES_CACHED_MAX: Final = 262_144
+"""Entries of directories that a client remembers under leases."""
 
 assert BLOCK_BYTES_MIN <= BLOCK_BYTES_DEFAULT <= BLOCK_BYTES_MAX
 assert BLOCK_BYTES_MIN % FRAME_BYTES == 0
@@ -103,4 +109,5 @@ assert PACKET_PAYLOAD_BYTES_MAX > BLOCK_BYTES_MAX
 assert KEEP_ALIVE_S * 3 < SESSION_TTL_S
 assert SERVER_REPORT_S * 3 < SERVER_DOWN_S
 assert CALL_TIMEOUT_S < SESSION_TTL_S < META_PATIENCE_S
+assert RECORDS_CACHED_MAX * 2 <= LEASES_PER_SESSION_MAX
 assert READ_AHEAD_BYTES_MAX <= BLOCK_CACHE_BYTES_MAX // 4

@@ -102,8 +102,7 @@ class DirectoryHandle:
     async def _ask(self, session: MetaSession, cookie: int, page: _Page | None) -> _Page:
         """Read a page that begins at the cookie; what was known behind it is forgotten."""
         start, after = self._resume(cookie, page)
-        request = ReadDirectory(ino=self.ino, after=after, limit=READDIR_ENTRIES_MAX)
-        reply = await session.ask(request, DirectoryReply)
+        reply = await self._ask_entries(session, after)
         self._pages = [known for known in self._pages if known.start < start]
         if self._pages and self._pages[-1].end > start:
             self._shorten(self._pages[-1], start)
@@ -115,6 +114,18 @@ class DirectoryHandle:
         for old in self._pages[:-DIRECTORY_PAGES_KEPT]:
             old.names = None
         return fresh
+
+    async def _ask_entries(self, session: MetaSession, after: bytes) -> DirectoryReply:
+        records = session.records
+        request = ReadDirectory(
+            session_id=session.session_id, ino=self.ino, after=after, limit=READDIR_ENTRIES_MAX
+        )
+        with records.asking() as question:
+            reply = await session.ask(request, DirectoryReply)
+            for entry in reply.entries if reply.is_leased else ():
+                records.note_entry(question, self.ino, entry.name, entry.inode.ino)
+                records.note_inode(question, entry.inode)
+        return reply
 
     def _resume(self, cookie: int, page: _Page | None) -> tuple[int, bytes]:
         """Where a page can begin that is to hold the cookie, and the name before it."""

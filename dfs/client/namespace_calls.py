@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from dfs.client.failures import copy_of
+from dfs.client.record_cache import NOTHING
 from dfs.core.messages import (
     GetAttr,
     GetXattr,
@@ -63,13 +64,41 @@ class NamespaceCalls:
 
     async def lookup(self, parent: InodeId, name: bytes) -> Inode:
         """The inode that a name leads to. Raises FsError: ENOENT, ENOTDIR, ENAMETOOLONG, ESTALE."""
-        reply = await self.meta.ask(Lookup(parent=parent, name=name), InodeReply)
-        return self._files.current(reply.inode)
+        records = self.meta.records
+        known = records.entry(parent, name)
+        inode = records.inode(known) if known else None
+        if known is None or (known and inode is None):
+            inode = await self._ask_entry(parent, name)
+        if inode is None:
+            raise FsError(errno.ENOENT)
+        return self._files.current(inode)
+
+    async def _ask_entry(self, parent: InodeId, name: bytes) -> Inode | None:
+        records = self.meta.records
+        with records.asking() as question:
+            request = Lookup(session_id=self.meta.session_id, parent=parent, name=name)
+            reply = await self.meta.ask(request, InodeReply)
+            if reply.is_entry_leased:
+                ino = reply.inode.ino if reply.inode is not None else NOTHING
+                records.note_entry(question, parent, name, ino)
+            if reply.is_leased and reply.inode is not None:
+                records.note_inode(question, reply.inode)
+        return reply.inode
 
     async def getattr(self, ino: InodeId) -> Inode:
         """The inode as it is now. Raises FsError(ESTALE): it is gone."""
-        reply = await self.meta.ask(GetAttr(ino=ino), InodeReply)
-        return self._files.current(reply.inode)
+        records = self.meta.records
+        inode = records.inode(ino)
+        if inode is None:
+            with records.asking() as question:
+                request = GetAttr(session_id=self.meta.session_id, ino=ino)
+                reply = await self.meta.ask(request, InodeReply)
+                if reply.inode is None:
+                    raise FsError(errno.ESTALE)
+                inode = reply.inode
+                if reply.is_leased:
+                    records.note_inode(question, inode)
+        return self._files.current(inode)
 
     async def readlink(self, ino: InodeId) -> bytes:
         """Where a symlink leads. Raises FsError: EINVAL if it is none, ESTALE."""

@@ -51,6 +51,8 @@ class OpStream:
         """Nobody waits for these any more."""
         self._wake = trio.Event()
         self._room = trio.Event()
+        self._begun: dict[JournalEntry, None] = {}
+        """Sent at least once: what they change is in flux."""
         self._pending_releases: dict[InodeId, float] = {}
         """Closed inodes → when at the latest the server is told."""
         self._releases_under_way: dict[InodeId, trio.Event] = {}
@@ -164,11 +166,13 @@ class OpStream:
     async def _apply(
         self, link: MetaLink, batch: tuple[NumberedOp, ...], releases: tuple[InodeId, ...]
     ) -> None:
+        # What is asked from here on comes to the server after these ops (see RecordCache).
         request = ApplyOps(
             session_id=link.session_id,
             ops=batch,
             answered_below=self.journal.answered_below,
             releases=releases,
+            given_back=tuple(self._forget_changed(batch)),
         )
         reply = await self._session.call(link, request)
         if self._session.session_id != link.session_id:
@@ -177,8 +181,20 @@ class OpStream:
             raise RemoteProtocolError(f"{link.address} answered ops with {reply!r:.80}")
         self._tell(self.journal.settle(batch, reply.outcomes))
 
+    def _forget_changed(self, batch: tuple[NumberedOp, ...]) -> list[InodeId]:
+        """Forget what these ops change, before they are sent the first time."""
+        given_back = []
+        for entry in self.journal.oldest_sent(len(batch)):
+            if entry not in self._begun:
+                self._begun[entry] = None
+                given_back += self._session.records.begin(entry.op)
+        return given_back
+
     def _tell(self, settled: list[JournalEntry]) -> None:
         for entry in settled:
+            if entry in self._begun:
+                del self._begun[entry]
+                self._session.records.end(entry.op)
             event = self._answered.get(entry)
             if event is not None:
                 event.set()

@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 import trio
 
+from dfs.client.lease_holder import LeaseHolder
 from dfs.client.op_stream import OpStream
+from dfs.client.record_cache import RecordCache
 from dfs.core.messages import (
     CloseSession,
     Done,
     InodeRangeReply,
-    KeepAlive,
     KeepAliveReply,
     MetaReply,
     MetaRequest,
@@ -42,13 +43,13 @@ from dfs.errors import (
     RemoteProtocolError,
     RetryableError,
 )
-from dfs.limits import CALL_TIMEOUT_S, INODE_RANGE_COUNT, KEEP_ALIVE_S
+from dfs.limits import CALL_TIMEOUT_S, INODE_RANGE_COUNT
 from dfs.rpc.client import RpcClient
 from dfs.types import ClusterMap, InodeId, SessionId, VolumeSettings
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from dfs.config import ClientConfig
     from dfs.environment import Environment
@@ -100,14 +101,18 @@ class MetaSession:
         self._config = config
         self._held = held
         self._on_lost = on_lost
-        self._rpcs = [RpcClient[MetaReply](environment, a, MetaReply) for a in addresses]
+        self.records = RecordCache()
+        self._leases = LeaseHolder(self, self.records)
+        self._rpcs = [
+            RpcClient[MetaReply](environment, a, MetaReply, on_close=self.records.forget_all)
+            for a in addresses
+        ]
         self._causes: dict[str, str] = {}
         """Address → why it did not answer, of the newest attempt."""
         self._link: MetaLink | None = None
         self._linked = trio.Event()
         self._broken = trio.Event()
         self._nursery: trio.Nursery | None = None
-        self._keep_alive_s = KEEP_ALIVE_S
         self._next_ino = self._end_ino = 0
         self._spare_range: tuple[int, int] | None = None
         self._range_lock = trio.Lock()
@@ -139,7 +144,7 @@ class MetaSession:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 nursery.start_soon(self._keep_linked)
-                nursery.start_soon(self._keep_alive)
+                nursery.start_soon(self._leases.run)
                 nursery.start_soon(self.ops.run)
                 task_status.started()
 
@@ -151,6 +156,7 @@ class MetaSession:
         # Nothing else may go out: it would find the session gone.
         self._link = None
         self._linked = trio.Event()
+        self.records.forget_all()
         try:
             reply, _ = await link.rpc.call(CloseSession(session_id=link.session_id))
             _expect(reply, Done, link)
@@ -195,7 +201,9 @@ class MetaSession:
             cluster_id=self.settings.cluster_id if is_return else self._config.cluster_id,
             session_id=self.session_id,
             held=tuple(sorted(set(held))) if is_return else (),
+            wants_leases=True,
         )
+        sent_s = trio.current_time()
         reply, _ = await rpc.call(request)
         if not isinstance(reply, SessionReply):
             raise RemoteProtocolError(f"{rpc.address} answered OpenSession with {reply!r:.80}")
@@ -208,6 +216,7 @@ class MetaSession:
             await self._hold_again(link, held)
         self._take_map(reply.cluster_map)
         self.delete_number = reply.delete_number
+        self._leases.begin(reply.session_ttl_s, sent_s)
         self._link = link
         self._causes.clear()
         self._broken = trio.Event()
@@ -221,7 +230,6 @@ class MetaSession:
         self.settings = reply.settings
         self._next_ino, self._end_ino = reply.first_ino, reply.end_ino
         self._spare_range = None
-        self._keep_alive_s = min(KEEP_ALIVE_S, reply.session_ttl_s / 4)
 
     async def _hold_again(self, link: MetaLink, held: list[InodeId]) -> None:
         """Hold in a new session what applications have open; what is gone meanwhile stays gone."""
@@ -272,6 +280,11 @@ class MetaSession:
                 raise self.trouble()
         return self._link
 
+    def start_soon(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Work that ends with the session's tasks."""
+        assert self._nursery is not None
+        self._nursery.start_soon(work)
+
     def trouble(self) -> Disconnected:
         """Why there is no link, for people: every address with its cause."""
         causes = "; ".join(f"{address}: {cause}" for address, cause in self._causes.items())
@@ -288,7 +301,11 @@ class MetaSession:
             self._causes[link.address] = cause
             self._unlink()
 
+    def is_linked_by(self, link: MetaLink) -> bool:
+        return self._link is link
+
     def _unlink(self) -> None:
+        self.records.forget_all()
         self._link = None
         self._linked = trio.Event()
         self._broken.set()
@@ -307,29 +324,19 @@ class MetaSession:
         self.ops.fail_all(reason)
         self._on_lost(reason)
 
-    # ------------------------------------------------------------ keep-alives and the map
-
-    async def _keep_alive(self) -> None:
-        while True:
-            await trio.sleep(self._keep_alive_s)
-            await self.refresh_map()
+    # ------------------------------------------------------------ the map
 
     async def refresh_map(self) -> None:
-        """Say that this client lives, and learn a newer cluster map if there is one."""
+        """Learn a newer cluster map if there is one."""
         link = self._link
-        if link is None:
-            return
-        request = KeepAlive(session_id=link.session_id, map_epoch=self.cluster_map.map_epoch)
-        try:
-            reply = _expect(await self.call(link, request), KeepAliveReply, link)
-        except Fenced as error:
-            self.lose_session(link, str(error))
-        except DfsError as error:
-            logger.info("no answer to a keep-alive: %s", error)
-        else:
-            self.delete_number = max(self.delete_number, reply.delete_number)
-            if reply.cluster_map is not None:
-                self._take_map(reply.cluster_map)
+        if link is not None:
+            await self._leases.ask_news(link)
+
+    def take_news(self, reply: KeepAliveReply) -> None:
+        """What a keep-alive brought."""
+        self.delete_number = max(self.delete_number, reply.delete_number)
+        if reply.cluster_map is not None:
+            self._take_map(reply.cluster_map)
 
     def _take_map(self, cluster_map: ClusterMap) -> None:
         known = getattr(self, "cluster_map", None)
@@ -346,8 +353,7 @@ class MetaSession:
         self._next_ino += 1
         is_low = self._end_ino - self._next_ino < INODE_RANGE_COUNT // 4
         if is_low and self._spare_range is None and not self._range_lock.locked():
-            assert self._nursery is not None
-            self._nursery.start_soon(self._fetch_ahead)
+            self.start_soon(self._fetch_ahead)
         return ino
 
     async def _take_range(self) -> None:

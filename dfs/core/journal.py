@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from dfs.core.messages import NumberedOp, OpOutcome
@@ -105,6 +106,11 @@ class OpJournal:
         numbers = [entry.number for entry in batch]
         assert numbers == list(range(numbers[0], numbers[0] + len(batch))) if batch else True
         return tuple(NumberedOp(entry.number, entry.op, entry.has_hold) for entry in batch)
+
+    def oldest_sent(self, count: int) -> list[JournalEntry]:
+        """The first `count` ops that were sent and are unanswered, in order."""
+        assert count <= len(self._sent)
+        return list(islice(self._sent, count))
 
     def _number(self, entry: JournalEntry) -> None:
         assert entry is self._waiting[0]

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from dfs.core.messages import (
+    NO_SESSION,
+    AnswerRecalls,
     ApplyOps,
     ApplyReply,
     CloseSession,
@@ -50,7 +52,7 @@ from dfs.core.messages import (
     XattrNamesReply,
     XattrReply,
 )
-from dfs.core.namespace.directories import lookup, read_directory
+from dfs.core.namespace.directories import read_directory, seek
 from dfs.core.namespace.extents import extents_touching
 from dfs.core.namespace.inodes import get_inode
 from dfs.core.namespace.keys import COUNTERS_KEY, GARBAGE, dentry_range, table_range
@@ -85,9 +87,10 @@ if TYPE_CHECKING:
     from dfs.meta.deletions import Deletions
     from dfs.meta.exports import Exports
     from dfs.meta.reaper import Reaper
+    from dfs.meta.recalls import Recalls
     from dfs.meta.record_store import RecordStore
     from dfs.meta.sessions import LinkLike, Sessions
-    from dfs.types import InodeId, VolumeSettings
+    from dfs.types import InodeId, SessionId, VolumeSettings
 
 GARBAGE_COUNTED_MAX: Final = 100_000
 """A status does not count further than this."""
@@ -112,6 +115,7 @@ class Handlers:
         cluster: Cluster,
         deletions: Deletions,
         exports: Exports,
+        recalls: Recalls,
     ) -> None:
         self._run_blocking = environment.run_blocking
         self._fault_point = environment.fault_point
@@ -126,10 +130,12 @@ class Handlers:
         self._cluster = cluster
         self._deletions = deletions
         self._exports = exports
+        self._recalls = recalls
         self._started_s = trio.current_time()
         self._by_type: dict[type, Callable[[Any, LinkLike], Awaitable[MetaReply]]] = {
             OpenSession: self._open_session,
             KeepAlive: self._keep_alive,
+            AnswerRecalls: self._answer_recalls,
             CloseSession: self._close_session,
             TakeInodeRange: self._take_inode_range,
             ApplyOps: self._apply_ops,
@@ -177,11 +183,20 @@ class Handlers:
     async def _keep_alive(self, request: KeepAlive, link: LinkLike) -> KeepAliveReply:
         session = self._sessions.of(request.session_id, link)
         self._sessions.release(session, request.releases)
+        self._recalls.leases.give_back(session.session_id, request.given_back)
+        patience_s = min(request.wait_s, self._session_ttl_s / 4)
+        recalls = await self._recalls.wait(session.session_id, patience_s)
         newest = self._cluster.cluster_map
         return KeepAliveReply(
             cluster_map=newest if newest.map_epoch != request.map_epoch else None,
             delete_number=self._deletions.number,
+            recalls=recalls,
         )
+
+    async def _answer_recalls(self, request: AnswerRecalls, link: LinkLike) -> Done:
+        session = self._sessions.of(request.session_id, link)
+        self._recalls.answer(session.session_id, request.numbers)
+        return Done()
 
     async def _close_session(self, request: CloseSession, link: LinkLike) -> Done:
         await self._sessions.close(request.session_id, link)
@@ -196,6 +211,7 @@ class Handlers:
 
     async def _apply_ops(self, request: ApplyOps, link: LinkLike) -> ApplyReply:
         session = self._sessions.of(request.session_id, link)
+        self._recalls.leases.give_back(session.session_id, request.given_back)
         answers = session.stream.submit(request.ops, request.answered_below)
         outcomes = tuple([await answer() for answer in answers])
         await self._fault_point("ops are durable, the answer is not sent")
@@ -210,14 +226,37 @@ class Handlers:
 
     # ------------------------------------------------------------ reads
 
+    def _lessee(self, session_id: SessionId, link: LinkLike) -> Callable[[Inode], bool]:
+        """Leases an inode, from the moment on in which it is looked at, to whoever asks. Raises
+        Fenced, Disconnected."""
+        if session_id == NO_SESSION:
+            return lambda _: False
+        self._sessions.of(session_id, link)
+        return lambda inode: self._sessions.lease(session_id, link, inode)
+
     async def _lookup(self, request: Lookup, link: LinkLike) -> InodeReply:
+        lease = self._lessee(request.session_id, link)
         _check_ino(request.parent)
-        inode = await self._committer.read(lambda view: lookup(view, request.parent, request.name))
-        return InodeReply(inode=inode)
+
+        def look(view: View) -> InodeReply:
+            inode = seek(view, request.parent, request.name)
+            is_entry_leased = lease(get_inode(view, request.parent))
+            if inode is None and not is_entry_leased:
+                raise FsError(errno.ENOENT)
+            is_leased = inode is not None and lease(inode)
+            return InodeReply(inode=inode, is_leased=is_leased, is_entry_leased=is_entry_leased)
+
+        return await self._committer.read(look)
 
     async def _get_attr(self, request: GetAttr, link: LinkLike) -> InodeReply:
+        lease = self._lessee(request.session_id, link)
         _check_ino(request.ino)
-        return InodeReply(inode=await self._committer.read(lambda v: get_inode(v, request.ino)))
+
+        def look(view: View) -> InodeReply:
+            inode = get_inode(view, request.ino)
+            return InodeReply(inode=inode, is_leased=lease(inode))
+
+        return await self._committer.read(look)
 
     async def _open(self, request: Open, link: LinkLike) -> OpenReply:
         """Holding comes first: an unlink that arrives later finds the inode held."""
@@ -248,11 +287,18 @@ class Handlers:
         return ExtentsReply(inode=inode, extents=kept, end=end)
 
     async def _read_directory(self, request: ReadDirectory, link: LinkLike) -> DirectoryReply:
+        lease = self._lessee(request.session_id, link)
         _check_ino(request.ino)
         if len(request.after) > NAME_BYTES_MAX or request.limit < 1:
             raise FsError(errno.EINVAL)
-        entries, is_last = await self._committer.read(lambda view: _entries(view, request))
-        return DirectoryReply(entries=entries, is_last=is_last)
+
+        def look(view: View) -> DirectoryReply:
+            entries, is_last = _entries(view, request)
+            leased = [lease(get_inode(view, request.ino))]
+            leased += [lease(entry.inode) for entry in entries]
+            return DirectoryReply(entries=entries, is_last=is_last, is_leased=all(leased))
+
+        return await self._committer.read(look)
 
     async def _get_xattr(self, request: GetXattr, link: LinkLike) -> XattrReply:
         _check_ino(request.ino)
@@ -315,7 +361,7 @@ class Handlers:
 
     async def _repair_records(self, request: RepairRecords, link: LinkLike) -> Done:
         _check_keys([*request.puts, *request.checks])
-        await repair(request, self._store, self._committer)
+        await repair(request, self._store, self._committer, self._recalls)
         return Done()
 
 

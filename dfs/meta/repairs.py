@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from dfs.core.leases import touched_by
 from dfs.core.namespace.keys import COUNTERS_KEY, FENCE_KEY, INODE, VOLUME_KEY, table_of
 from dfs.core.namespace.records import Counters, Inode, Record, decode_record
 from dfs.core.namespace.view import Missing, Together
@@ -19,15 +20,28 @@ if TYPE_CHECKING:
     from dfs.core.messages import RepairRecords
     from dfs.core.namespace.view import Overlay
     from dfs.meta.committer import Committer
+    from dfs.meta.recalls import Recalls
     from dfs.meta.record_store import RecordStore
 
 
-async def repair(request: RepairRecords, store: RecordStore, committer: Committer) -> None:
+async def repair(
+    request: RepairRecords, store: RecordStore, committer: Committer, recalls: Recalls
+) -> None:
     """Write the records in one fenced batch like any other (I7); durable when this returns.
 
     Raises FsError: EAGAIN when a check no longer holds, EINVAL for what may not be written.
     """
     records = _decoded(request)
+    async with recalls.way_for(touched_by(records)):
+        await _write_checked(request, records, store, committer)
+
+
+async def _write_checked(
+    request: RepairRecords,
+    records: dict[bytes, Record | None],
+    store: RecordStore,
+    committer: Committer,
+) -> None:
     with store.relying():
         # What the totals are counted from has to be in memory, for nothing may come in between
         # the look at the checks and the change.

@@ -31,6 +31,7 @@ from dfs.meta.deletions import Deletions
 from dfs.meta.exports import Exports
 from dfs.meta.handlers import Handlers
 from dfs.meta.reaper import WORKERS, Reaper
+from dfs.meta.recalls import Recalls
 from dfs.meta.record_store import RecordStore
 from dfs.meta.sessions import Sessions
 from dfs.meta.shards import ShardOwner
@@ -110,7 +111,8 @@ class MetaServer:
         self.committer = Committer(store, owner, engine.limits)
         self._reaper = Reaper(self.committer, holds, lifetimes, environment, volume.orphans)
         deletions = Deletions(owner.shard_epoch)
-        applier = Applier(self.committer, holds, self._reaper, deletions, self._spawn)
+        recalls = Recalls(s.session_id for s in volume.sessions if s.may_remember)
+        applier = Applier(self.committer, holds, self._reaper, deletions, recalls, self._spawn)
         self._sessions = Sessions(store, applier, lifetimes, volume.sessions)
         self._cluster = Cluster(self.committer, volume)
         self._collector = Collector(
@@ -130,6 +132,7 @@ class MetaServer:
             cluster=self._cluster,
             deletions=deletions,
             exports=self._exports,
+            recalls=recalls,
         )
         log.info(
             "cluster %s, shard epoch %d, %d sessions, %d orphans",
@@ -159,6 +162,7 @@ class MetaServer:
                         listener,
                         MetaRequest,
                         self.handle,
+                        on_end=self._sessions.link_ended,
                         task_status=task_status,
                     )
             finally:

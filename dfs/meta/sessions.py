@@ -16,7 +16,9 @@ held is let go only once its end is durable: if the server restarts before, it m
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
@@ -34,6 +36,7 @@ from dfs.types import InodeId, OpNumber, SessionId
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from dfs.core.namespace.records import Inode
     from dfs.core.namespace.view import Overlay
     from dfs.core.sessions import Lifetimes
     from dfs.meta.record_store import RecordStore
@@ -60,6 +63,8 @@ class Session:
         self.client = record.client
         self.stream = OpStream(record, applier)
         self.link_number = link_number
+        self.may_remember = record.may_remember
+        """It may be given leases: its record says so, or is about to say that no more."""
 
 
 class Sessions:
@@ -77,6 +82,7 @@ class Sessions:
         self._committer = applier.committer
         self._holds = applier.holds
         self._reaper = applier.reaper
+        self._recalls = applier.recalls
         self._lifetimes = lifetimes
         self._sessions: dict[SessionId, Session] = {}
         self._ended: dict[SessionId, None] = {}
@@ -109,7 +115,7 @@ class Sessions:
             return await self._come_back(request, link)
         if len(self._sessions) >= SESSIONS_MAX:
             raise Overloaded(f"there are {SESSIONS_MAX} sessions already")
-        record = await self._committer.commit(lambda overlay: _begin(overlay, request.client))
+        record = await self._committer.commit(lambda overlay: _begin(overlay, request))
         self._store.hand_out(record.first_ino, record.end_ino)
         session = Session(record, self._applier, link.number)
         self._sessions[session.session_id] = session
@@ -124,6 +130,8 @@ class Sessions:
         if session is None:
             raise _fenced(request.session_id)
         session.link_number = link.number
+        # A client forgets what it had leased when it loses the link.
+        self._recalls.forget_all(session.session_id)
         self._lifetimes.hear(session.session_id, trio.current_time())
         freed = self._holds.replace(session.session_id, request.held)
         self._lifetimes.come_back(session.session_id)
@@ -131,9 +139,23 @@ class Sessions:
         self._reaper.wake()
         key = session_key(session.session_id)
         record = await self._committer.read(lambda view: view.get(key, SessionRecord))
+        if record is not None and record.may_remember != request.wants_leases:
+            record = await self._let_remember(session, is_wanted=request.wants_leases)
         if record is None or session.session_id not in self._sessions:
             raise _fenced(session.session_id)
         return session, record
+
+    async def _let_remember(self, session: Session, *, is_wanted: bool) -> SessionRecord | None:
+        """The session may be given leases once its record says so; if that cannot be written, it
+        does without."""
+        session.may_remember = is_wanted
+        try:
+            return await self._committer.commit(lambda overlay: _note_memory(overlay, session))
+        except SETBACKS as error:
+            log.warning("session %d gets no leases: %s", session.session_id, error)
+            session.may_remember = False
+            key = session_key(session.session_id)
+            return await self._committer.read(lambda view: view.get(key, SessionRecord))
 
     async def take_range(self, session: Session) -> SessionRecord:
         """The session's record with inode numbers that nobody was ever given. Raises NoSpace."""
@@ -148,6 +170,32 @@ class Sessions:
     def release(self, session: Session, inos: Iterable[InodeId]) -> None:
         """The session no longer holds these."""
         self._reaper.note_freed(self._holds.drop(session.session_id, inos))
+
+    async def _note_forgotten(self, session: Session) -> None:
+        """No server that starts after this one need wait for the session."""
+        with contextlib.suppress(*SETBACKS):
+            await self._committer.commit(lambda overlay: _note_memory(overlay, session))
+
+    def lease(self, session_id: SessionId, link: LinkLike, inode: Inode) -> bool:
+        """From this moment on the session may remember the inode, if it is still on this link and
+        nobody is about to change the inode. What has no name is not worth it."""
+        session = self._sessions.get(session_id)
+        if session is None or session.link_number != link.number:
+            return False
+        if not session.may_remember or inode.nlink == 0:
+            return False
+        return self._recalls.leases.grant(session_id, inode.ino)
+
+    def link_ended(self, link: LinkLike) -> None:
+        """The other side has closed the link in order. A client forgets its leases before it does
+        that, and a process that died remembers nothing."""
+        for session_id, session in self._sessions.items():
+            if session.link_number == link.number:
+                session.link_number = NO_LINK
+                self._recalls.forget_all(session_id)
+                if session.may_remember:
+                    session.may_remember = False
+                    self._applier.spawn(partial(self._note_forgotten, session))
 
     # ------------------------------------------------------------ ending
 
@@ -177,6 +225,7 @@ class Sessions:
         session = self._sessions.pop(session_id)
         log.info("session %d ends: %s (%s)", session_id, reason, session.client)
         session.stream.close(_fenced(session_id))
+        self._recalls.forget_all(session_id)
         self._lifetimes.end(session_id)
         self._ended[session_id] = None
 
@@ -218,13 +267,28 @@ def _fenced(session_id: SessionId) -> Fenced:
     return Fenced(f"session {session_id} has ended")
 
 
-def _begin(overlay: Overlay, client: str) -> SessionRecord:
+def _begin(overlay: Overlay, request: OpenSession) -> SessionRecord:
     counters = _counters(overlay)
     session_id = counters.next_session
     overlay.put(COUNTERS_KEY, replace(counters, next_session=SessionId(session_id + 1)))
-    record = SessionRecord(session_id, client[:CLIENT_CHARACTERS_MAX], last_op=OpNumber(0))
+    record = SessionRecord(
+        session_id,
+        request.client[:CLIENT_CHARACTERS_MAX],
+        last_op=OpNumber(0),
+        may_remember=request.wants_leases,
+    )
     overlay.put(session_key(session_id), record)
     return _give_range(overlay, session_id)
+
+
+def _note_memory(overlay: Overlay, session: Session) -> SessionRecord | None:
+    """Write down whether the session may remember anything. None: its record is gone."""
+    key = session_key(session.session_id)
+    record = overlay.get(key, SessionRecord)
+    if record is not None and record.may_remember != session.may_remember:
+        record = replace(record, may_remember=session.may_remember)
+        overlay.put(key, record)
+    return record
 
 
 def _give_range(overlay: Overlay, session_id: SessionId) -> SessionRecord:

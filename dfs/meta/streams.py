@@ -11,7 +11,8 @@ that was told, or was durable before a restart, is not applied again: its outcom
 memory, or else from the current records.
 
 Applying needs no task: it happens where the op arrives. Only an op that has to wait (records are
-missing, the batch is full) gets one, and the ops of the same session queue up behind it.
+missing, the batch is full, somebody has to forget what it changes) gets one, and the ops of the
+same session queue up behind it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from dfs.core.leases import Claim, named_by
 from dfs.core.messages import OpOutcome
 from dfs.core.namespace.apply import apply
 from dfs.core.namespace.keys import COUNTERS_KEY, session_key
@@ -34,6 +36,7 @@ from dfs.errors import FsError, Overloaded, RemoteProtocolError
 from dfs.limits import OPS_IN_FLIGHT_MAX
 from dfs.meta.batches import BatchFull
 from dfs.meta.outcomes import outcome_again
+from dfs.meta.recalls import LeaseConflict
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -46,8 +49,10 @@ if TYPE_CHECKING:
     from dfs.meta.committer import Committer
     from dfs.meta.deletions import Deletions
     from dfs.meta.reaper import Reaper
+    from dfs.meta.recalls import Recalls
     from dfs.types import InodeId, OpNumber, SessionId
 
+    Obstacle = Missing | BatchFull | LeaseConflict
     Spawn = Callable[[Callable[[], Awaitable[None]]], None]
 
 
@@ -60,12 +65,14 @@ class Applier:
         holds: Holds,
         reaper: Reaper,
         deletions: Deletions,
+        recalls: Recalls,
         spawn: Spawn,
     ) -> None:
         self.committer = committer
         self.holds = holds
         self.reaper = reaper
         self.deletions = deletions
+        self.recalls = recalls
         self.spawn = spawn
 
 
@@ -124,6 +131,8 @@ class OpStream:
         """Taken and not yet applied."""
         self._is_waiting = False
         """A task overcomes what the first in the queue lacks."""
+        self._claim: Claim | None = None
+        """What the first in the queue claims, so that it can change it (I4)."""
         self._closed: DfsError | None = None
 
     # ------------------------------------------------------------ taking ops
@@ -199,15 +208,33 @@ class OpStream:
             self._is_waiting = True
             self._applier.spawn(partial(self._overcome, obstacle))
 
-    async def _overcome(self, obstacle: Missing | BatchFull) -> None:
+    async def _overcome(self, obstacle: Obstacle) -> None:
         with self._committer.relying():
-            left: Missing | BatchFull | None = obstacle
+            left: Obstacle | None = obstacle
             while left is not None:
-                await self._committer.overcome(left)
+                if isinstance(left, LeaseConflict):
+                    await self._make_way(left)
+                else:
+                    await self._committer.overcome(left)
                 left = self._advance()
         self._is_waiting = False
 
-    def _advance(self) -> Missing | BatchFull | None:
+    async def _make_way(self, conflict: LeaseConflict) -> None:
+        """Return when those who remember what the first op changes have forgotten it."""
+        if self._claim is None:
+            self._claim = Claim()
+        claim = self._claim
+        await self._applier.recalls.make_way(claim, conflict)
+        if claim is not self._claim:
+            # The op left the queue meanwhile, and with it went what it claimed.
+            self._applier.recalls.leases.release(claim)
+
+    def _release_claim(self) -> None:
+        if self._claim is not None:
+            self._applier.recalls.leases.release(self._claim)
+            self._claim = None
+
+    def _advance(self) -> Obstacle | None:
         """Apply ops from the head of the queue. Returns what the next one has to wait for."""
         while self._queue:
             attempt = self._queue[0]
@@ -217,7 +244,7 @@ class OpStream:
                     attempt.first = None
                     continue
                 self._apply(attempt)
-            except (Missing, BatchFull) as obstacle:
+            except (Missing, BatchFull, LeaseConflict) as obstacle:
                 return obstacle
             except Divide as divided:
                 attempt.first = divided.first
@@ -225,6 +252,7 @@ class OpStream:
                 self._fail_first(error)
             else:
                 self._queue.popleft()
+                self._release_claim()
         return None
 
     def _apply(self, attempt: Attempt) -> None:
@@ -253,18 +281,27 @@ class OpStream:
         record = overlay.get(key, SessionRecord)
         assert record is not None, "an open session has its record"
         overlay.put(key, self.numbers.record_after(record, numbered.number))
+        self._check_leases(overlay, op)
         return result, orphans
 
     def _apply_step(self, op: AnyOp, overlay: Overlay) -> OpResult:
         """Part of an op that is too large for one batch."""
         if isinstance(op, CommitData):
             self._applier.deletions.check(overlay, op)
-        return apply(overlay, op)
+        result = apply(overlay, op)
+        self._check_leases(overlay, op)
+        return result
+
+    def _check_leases(self, overlay: Overlay, op: AnyOp) -> None:
+        """Raises LeaseConflict while somebody remembers what the op has changed here."""
+        named = named_by(op)
+        self._applier.recalls.check(self._claim, self.session_id, overlay.changes, named)
 
     def _fail_first(self, error: FsError) -> None:
         """The first op failed. Its answer waits for what it may have seen (I3)."""
         if not self._queue:
             return
+        self._release_claim()
         attempt = self._queue.popleft()
         self.numbers.note_failed(attempt.number, error.errno)
         attempt.outcome = OpOutcome(errno=error.errno)
@@ -305,6 +342,7 @@ class OpStream:
     def _drop_from(self, number: OpNumber, error: DfsError) -> None:
         self.numbers.drop_from(number)
         self._queue.clear()
+        self._release_claim()
         for dropped in [n for n in self._attempts if n >= number]:
             attempt = self._attempts.pop(dropped)
             if not attempt.done.is_set():
@@ -317,6 +355,7 @@ class OpStream:
             if not attempt.done.is_set():
                 attempt.end(error)
         self._queue.clear()
+        self._release_claim()
 
 
 def _check_number(overlay: Overlay, ino: InodeId) -> None:

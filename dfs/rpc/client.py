@@ -26,6 +26,7 @@ from dfs.limits import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S
 from dfs.rpc.link import Link
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     import msgspec
@@ -51,8 +52,14 @@ class _Waiter:
 class _CallLink(Generic[R]):
     """One link and the calls that wait on it."""
 
-    def __init__(self, stream: trio.abc.Stream, address: str, reply_type: Any) -> None:
-        self._link: Link[R] = Link(stream, reply_type)
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        address: str,
+        reply_type: Any,
+        on_close: Callable[[], None],
+    ) -> None:
+        self._link: Link[R] = Link(stream, reply_type, on_close)
         self._address = address
         self._calls: PendingCalls[_Waiter] = PendingCalls()
         self._ending = f"the link to {address} was closed"
@@ -172,11 +179,20 @@ class _Attempt:
 class RpcClient(Generic[R]):
     """Calls a server. Use as `async with client:`; its tasks end with the block.
 
-    `calls_sent` counts requests by the name of their class.
+    `calls_sent` counts requests by the name of their class. `on_close` hears that a link is about
+    to be closed, before the other side can notice.
     """
 
-    def __init__(self, environment: Environment, address: str, reply_type: Any) -> None:
+    def __init__(
+        self,
+        environment: Environment,
+        address: str,
+        reply_type: Any,
+        *,
+        on_close: Callable[[], None] = lambda: None,
+    ) -> None:
         assert address
+        self._on_close = on_close
         self.address = address
         self.calls_sent: Counter[str] = Counter()
         self._network = environment.network
@@ -275,4 +291,4 @@ class RpcClient(Generic[R]):
         except OSError as error:
             reason = error.strerror or str(error)
             raise Disconnected(f"cannot reach {self.address}: {reason}") from error
-        return _CallLink(stream, self.address, self._reply_type)
+        return _CallLink(stream, self.address, self._reply_type, self._on_close)

@@ -39,8 +39,14 @@ class Link(Generic[M]):
     closed here; `next_packet` also RemoteProtocolError.
     """
 
-    def __init__(self, stream: trio.abc.Stream, message_type: Any) -> None:
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        message_type: Any,
+        on_close: Callable[[], None] = lambda: None,
+    ) -> None:
         self._stream = stream
+        self._on_close = on_close
         self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
         self._write: Callable[[list[Buffer]], int] | None = _write_of(stream)
         self._reader: PacketReader[M] = PacketReader(message_type)
@@ -107,6 +113,8 @@ class Link(Generic[M]):
 
     async def aclose(self) -> None:
         """Close the stream now; what was not sent is dropped. May be called again."""
+        if not self._is_closed:
+            self._on_close()
         self._is_closed = True
         self._queue.clear()
         self._queued_bytes = 0

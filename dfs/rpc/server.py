@@ -62,10 +62,17 @@ class Connection:
 class _ServedConnection:
     """Reads, works and answers for one connection."""
 
-    def __init__(self, link: Link[Any], handler: Handler, connection: Connection) -> None:
+    def __init__(
+        self,
+        link: Link[Any],
+        handler: Handler,
+        connection: Connection,
+        on_end: Callable[[Connection], None],
+    ) -> None:
         self._link = link
         self._handler = handler
         self._connection = connection
+        self._on_end = on_end
         self._requests: deque[Packet[Any]] = deque()
         self._idle: list[trio.lowlevel.Task] = []
         self._in_flight = 0
@@ -96,6 +103,7 @@ class _ServedConnection:
                 self._wake_worker(nursery)
             if self._link.is_inside_packet:
                 log.info("%s: left in the middle of a packet", self._connection.peer)
+            self._on_end(self._connection)
         except RemoteProtocolError as error:
             log.warning("%s: %s; closing the connection", self._connection.peer, error)
             await self._say_goodbye(error)
@@ -187,12 +195,14 @@ async def serve(
     request_type: Any,
     handler: Handler,
     *,
+    on_end: Callable[[Connection], None] = lambda _: None,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until cancelled, then close the listener. Starts with the listener's address.
 
     `handler(request, payload, connection)` returns the reply, or (reply, payload). A DfsError that
     it raises travels to the caller; any other exception ends the server, as a bug should.
+    `on_end(connection)` hears when the other side has ended the stream in order, and that only.
     """
     assert environment.network is not None
     number = 0
@@ -202,7 +212,10 @@ async def serve(
             while True:
                 stream = await _accept(listener)
                 number += 1
-                nursery.start_soon(_serve_stream, stream, number, request_type, handler)
+                connection = Connection(stream, number)
+                link: Link[Any] = Link(stream, request_type)
+                served = _ServedConnection(link, handler, connection, on_end)
+                nursery.start_soon(served.run)
         finally:
             with trio.CancelScope(shield=True):
                 await listener.aclose()
@@ -218,13 +231,6 @@ async def _accept(listener: Listener) -> trio.abc.Stream:
                 raise
             log.error("cannot accept a connection: %s", os.strerror(error.errno))
             await trio.sleep(ACCEPT_PAUSE_S)
-
-
-async def _serve_stream(
-    stream: trio.abc.Stream, number: int, request_type: Any, handler: Handler
-) -> None:
-    link: Link[Any] = Link(stream, request_type)
-    await _ServedConnection(link, handler, Connection(stream, number)).run()
 
 
 def _peer_name(stream: trio.abc.Stream, number: int) -> str:

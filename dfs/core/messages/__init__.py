@@ -37,6 +37,7 @@ from dfs.core.messages.operators import (
     StatusReply,
 )
 from dfs.core.messages.reads import (
+    NO_SESSION,
     DirectoryEntry,
     DirectoryReply,
     ExtentsReply,
@@ -56,11 +57,13 @@ from dfs.core.messages.reads import (
     XattrReply,
 )
 from dfs.core.messages.sessions import (
+    AnswerRecalls,
     CloseSession,
     InodeRangeReply,
     KeepAlive,
     KeepAliveReply,
     OpenSession,
+    Recall,
     SessionReply,
     TakeInodeRange,
 )
@@ -68,6 +71,7 @@ from dfs.core.messages.sessions import (
 MetaRequest = (
     OpenSession
     | KeepAlive
+    | AnswerRecalls
     | CloseSession
     | TakeInodeRange
     | ApplyOps
@@ -119,6 +123,7 @@ ChunkReply = (
 )
 
 __all__ = [
+    "AnswerRecalls",
     "ApplyOps",
     "ApplyReply",
     "BlockHeader",
@@ -154,6 +159,7 @@ __all__ = [
     "Message",
     "MetaReply",
     "MetaRequest",
+    "NO_SESSION",
     "NumberedOp",
     "OpOutcome",
     "Open",
@@ -163,6 +169,7 @@ __all__ = [
     "PutBlock",
     "ReadDirectory",
     "ReadExtents",
+    "Recall",
     "RecordsReply",
     "Release",
     "RepairRecords",

@@ -29,6 +29,8 @@ class ApplyOps(Message, frozen=True, tag=True, kw_only=True):
     """The client has the outcome of every op below this: the server may forget them."""
     releases: tuple[InodeId, ...] = ()
     """What was closed since; see Release."""
+    given_back: tuple[InodeId, ...] = ()
+    """Leases that the session has no more: on what these ops change without naming it."""
 
 
 class OpOutcome(msgspec.Struct, frozen=True):

@@ -8,11 +8,15 @@ from dfs.core.messages.base import Message
 from dfs.core.namespace.records import Extent, Inode
 from dfs.types import InodeId, SessionId, SpaceUsage
 
+NO_SESSION = SessionId(0)
+"""Who asks in nobody's name gets no leases."""
+
 
 class Lookup(Message, frozen=True, tag=True, kw_only=True):
     """Answered with InodeReply, or ENOENT, ENOTDIR, ENAMETOOLONG, ESTALE (the directory is
     gone)."""
 
+    session_id: SessionId = NO_SESSION
     parent: InodeId
     name: bytes
 
@@ -20,11 +24,17 @@ class Lookup(Message, frozen=True, tag=True, kw_only=True):
 class GetAttr(Message, frozen=True, tag=True, kw_only=True):
     """Answered with InodeReply, or ESTALE."""
 
+    session_id: SessionId = NO_SESSION
     ino: InodeId
 
 
 class InodeReply(Message, frozen=True, tag=True, kw_only=True):
-    inode: Inode
+    inode: Inode | None
+    """None: the directory has no such entry, and the session may remember that."""
+    is_leased: bool = False
+    """The session may remember the inode until it is recalled."""
+    is_entry_leased: bool = False
+    """Lookup: the session may remember what the name leads to, or that it leads nowhere."""
 
 
 class Open(Message, frozen=True, tag=True, kw_only=True):
@@ -72,6 +82,7 @@ class ExtentsReply(Message, frozen=True, tag=True, kw_only=True):
 class ReadDirectory(Message, frozen=True, tag=True, kw_only=True):
     """Entries whose names sort after `after`, with attributes. Answered with DirectoryReply."""
 
+    session_id: SessionId = NO_SESSION
     ino: InodeId
     after: bytes = b""
     limit: int = 1000
@@ -85,6 +96,8 @@ class DirectoryEntry(msgspec.Struct, frozen=True, array_like=True):
 class DirectoryReply(Message, frozen=True, tag=True, kw_only=True):
     entries: tuple[DirectoryEntry, ...]
     is_last: bool
+    is_leased: bool = False
+    """The session may remember these entries and their inodes until they are recalled."""
 
 
 class GetXattr(Message, frozen=True, tag=True, kw_only=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from dfs.core.messages.base import Message
 from dfs.types import ClusterId, ClusterMap, InodeId, MapEpoch, OpNumber, SessionId, VolumeSettings
 
@@ -18,6 +20,8 @@ class OpenSession(Message, frozen=True, tag=True, kw_only=True):
     WrongCluster."""
     session_id: SessionId = SessionId(0)
     held: tuple[InodeId, ...] = ()
+    wants_leases: bool = False
+    """It answers recalls. On return it has forgotten all that was leased to it before."""
 
 
 class SessionReply(Message, frozen=True, tag=True, kw_only=True):
@@ -35,12 +39,27 @@ class SessionReply(Message, frozen=True, tag=True, kw_only=True):
     """Grows whenever blocks were deleted; see CommitData.uploaded_since."""
 
 
+class Recall(msgspec.Struct, frozen=True, array_like=True):
+    """What a session has to forget before somebody's change can happen; see AnswerRecalls."""
+
+    number: int
+    """Counts the recalls of a server."""
+    touched: dict[InodeId, tuple[bytes, ...]]
+    """Inodes, with the names of entries in them; without names, everything about the inode."""
+
+
 class KeepAlive(Message, frozen=True, tag=True, kw_only=True):
-    """I am alive; tell me if the map changed. Also carries what was closed since."""
+    """I am alive; tell me if the map changed, and what I have to forget. Also carries what was
+    closed, and which leases were given back since.
+
+    The answer comes when there is something to forget, or after `wait_s`.
+    """
 
     session_id: SessionId
     map_epoch: MapEpoch
     releases: tuple[InodeId, ...] = ()
+    given_back: tuple[InodeId, ...] = ()
+    wait_s: float = 0
 
 
 class KeepAliveReply(Message, frozen=True, tag=True, kw_only=True):
@@ -48,6 +67,14 @@ class KeepAliveReply(Message, frozen=True, tag=True, kw_only=True):
     """Set when it is newer than the one the client named."""
     delete_number: int = 0
     """Grows whenever blocks were deleted; see CommitData.uploaded_since."""
+    recalls: tuple[Recall, ...] = ()
+
+
+class AnswerRecalls(Message, frozen=True, tag=True, kw_only=True):
+    """The session, and all that it told what it knew, has forgotten this. Answered with Done."""
+
+    session_id: SessionId
+    numbers: tuple[int, ...]
 
 
 class CloseSession(Message, frozen=True, tag=True, kw_only=True):

@@ -38,18 +38,23 @@ class Place(NamedTuple):
 
 
 def lookup(view: View, parent: InodeId, name: bytes) -> Inode:
-    """The inode that the name leads to; `.` and `..` work. Checks no permission.
+    """As `seek`, but raises FsError(ENOENT) if there is no such entry."""
+    inode = seek(view, parent, name)
+    if inode is None:
+        raise FsError(errno.ENOENT)
+    return inode
 
-    Raises FsError: ESTALE, ENOTDIR, ENOENT, ENAMETOOLONG; Missing.
+
+def seek(view: View, parent: InodeId, name: bytes) -> Inode | None:
+    """The inode that the name leads to, if it does; `.` and `..` work. Checks no permission.
+
+    Raises FsError: ESTALE, ENOTDIR, ENAMETOOLONG; Missing.
     """
     directory = get_directory(view, parent)
     if name in _DOTS:
         return directory if name == b"." else get_inode(view, directory.parent)
     access.check_name(name)
-    inode = _entry(view, directory, name)
-    if inode is None:
-        raise FsError(errno.ENOENT)
-    return inode
+    return _entry(view, directory, name)
 
 
 def read_directory(view: View, ino: InodeId, after: bytes, limit: int) -> list[tuple[bytes, Inode]]:

@@ -137,6 +137,8 @@ class SessionRecord(Record, frozen=True, array_like=True):
     first_ino: InodeId = InodeId(0)
     """The newest range of inode numbers handed to it: [first_ino, end_ino). Empty if equal."""
     end_ino: InodeId = InodeId(0)
+    may_remember: bool = False
+    """It may have leases: after a restart changes wait until it is back, or has expired (I4)."""
 
 
 class Fence(Record, frozen=True, array_like=True):

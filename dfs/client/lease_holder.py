@@ -1,0 +1,102 @@
+"""Keeps the session alive, and answers recalls: what others want to change is forgotten here first.
+
+One KeepAlive is always under way. The server answers it when it recalls something, or after a
+while; so recalls come as fast as any answer, and each answer proves how long leases are good.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from dfs.core.messages import AnswerRecalls, KeepAlive, KeepAliveReply, Recall
+from dfs.errors import DfsError, Fenced
+from dfs.limits import KEEP_ALIVE_S
+
+if TYPE_CHECKING:
+    from dfs.client.record_cache import RecordCache
+    from dfs.client.session import MetaLink, MetaSession
+
+logger = logging.getLogger(__name__)
+
+RETRY_PAUSE_S: Final = 0.1
+GOOD_SHARE: Final = 0.6
+"""Of the time after which the server ends a silent session: so long leases are good after a sign of
+life that was answered. The rest is for clocks that do not run alike."""
+GIVEN_BACK_PER_MESSAGE_MAX: Final = 1000
+
+
+class LeaseHolder:
+    """One session's signs of life and recalls. `run` carries it."""
+
+    def __init__(self, session: MetaSession, records: RecordCache) -> None:
+        self._session = session
+        self._records = records
+        self._wait_s = KEEP_ALIVE_S
+        self._session_ttl_s = 0.0
+
+    def begin(self, session_ttl_s: float, sent_s: float) -> None:
+        """The session was opened, by a request that was sent at `sent_s`."""
+        assert session_ttl_s > 0
+        self._session_ttl_s = session_ttl_s
+        self._wait_s = min(KEEP_ALIVE_S, session_ttl_s / 4)
+        self._extend(sent_s)
+
+    def _extend(self, sent_s: float) -> None:
+        good_until_s = sent_s + GOOD_SHARE * self._session_ttl_s
+        self._records.good_until_s = max(self._records.good_until_s, good_until_s)
+
+    async def run(self) -> None:
+        """Say that this client lives, again and again, until cancelled."""
+        while True:
+            link = await self._session.wait_link(float("inf"))
+            if not await self._keep_alive(link, self._wait_s):
+                await self._session.pause(RETRY_PAUSE_S)
+
+    async def ask_news(self, link: MetaLink) -> None:
+        """Learn now what the server has to tell. Says nothing if it does not answer."""
+        await self._keep_alive(link, 0)
+
+    async def _keep_alive(self, link: MetaLink, wait_s: float) -> bool:
+        """Whether an answer came."""
+        session = self._session
+        sent_s = trio.current_time()
+        request = KeepAlive(
+            session_id=link.session_id,
+            map_epoch=session.cluster_map.map_epoch,
+            given_back=self._records.take_given_back(GIVEN_BACK_PER_MESSAGE_MAX),
+            wait_s=wait_s,
+        )
+        try:
+            reply = await session.call(link, request)
+        except Fenced as error:
+            session.lose_session(link, str(error))
+            return False
+        except DfsError as error:
+            logger.info("no answer to a keep-alive: %s", error)
+            return False
+        if not isinstance(reply, KeepAliveReply):
+            session.break_link(link, f"it answered KeepAlive with {reply!r:.80}")
+        if not session.is_linked_by(link) or not isinstance(reply, KeepAliveReply):
+            return False
+        self._extend(sent_s)
+        session.take_news(reply)
+        for recall in reply.recalls:
+            self._records.recall(recall)
+        if reply.recalls:
+            session.start_soon(partial(self._answer, link, reply.recalls))
+        return True
+
+    async def _answer(self, link: MetaLink, recalls: tuple[Recall, ...]) -> None:
+        numbers = tuple(recall.number for recall in recalls)
+        request = AnswerRecalls(session_id=link.session_id, numbers=numbers)
+        try:
+            await self._session.call(link, request)
+        except Fenced as error:
+            self._session.lose_session(link, str(error))
+        except DfsError as error:
+            # Without an answer the link is of no use, and with a new one all leases are gone.
+            self._session.break_link(link, str(error))

@@ -1,0 +1,215 @@
+"""What this client remembers of inodes and directory entries, under leases (I4).
+
+    an inode is | means                                            leaves when
+    unknown     | the server is asked                              the answer says "leased" → leased
+    leased      | answers from here are as good as the server's    recalled, own op → unknown
+
+An answer counts only if nothing was forgotten about its inode since the question was sent: a recall
+may overtake it. While own ops are under way that change an inode (`in flux`), no answer about it is
+kept at all: nobody here can say which of the two came first.
+
+Everything is doubtful once the server may have ended the session without our hearing of it:
+`good_until_s` is as long as it surely has not. Times are seconds of trio's clock.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, OrderedDict, deque
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from dfs.core.leases import named_by
+from dfs.limits import NAMES_CACHED_MAX, RECORDS_CACHED_MAX
+from dfs.types import InodeId
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from dfs.core.messages import Recall
+    from dfs.core.namespace.ops import ClientOp
+    from dfs.core.namespace.records import Inode
+
+NOTHING: Final = InodeId(0)
+"""What a name leads to that is known not to exist."""
+_FORGOTTEN_MAX: Final = 10_000
+
+
+class _Lease:
+    """What is known of one inode."""
+
+    __slots__ = ("inode", "names")
+
+    def __init__(self) -> None:
+        self.inode: Inode | None = None
+        self.names: dict[bytes, InodeId] = {}
+
+
+class Question:
+    """A request under way whose answer may be remembered."""
+
+    __slots__ = ("asked_at",)
+
+    def __init__(self, asked_at: int) -> None:
+        self.asked_at = asked_at
+
+
+class RecordCache:
+    """Bounded; what is dropped for lack of room is given back (`take_given_back`)."""
+
+    def __init__(
+        self, *, records_max: int = RECORDS_CACHED_MAX, names_max: int = NAMES_CACHED_MAX
+    ) -> None:
+        assert records_max > 0
+        assert names_max > 0
+        self.good_until_s = -math.inf
+        self._records_max = records_max
+        self._names_max = names_max
+        self._leases: OrderedDict[InodeId, _Lease] = OrderedDict()
+        """The least recently used first."""
+        self._name_count = 0
+        self._given_back: deque[InodeId] = deque()
+        self._moment = 0
+        """Counts what was forgotten."""
+        self._forgotten: dict[InodeId, int] = {}
+        """The moment at which something of an inode was forgotten last."""
+        self._all_forgotten = 0
+        self._flux: Counter[InodeId] = Counter()
+        self._question_count = 0
+
+    @property
+    def is_good(self) -> bool:
+        return trio.current_time() < self.good_until_s
+
+    # ------------------------------------------------------------ answers from memory
+
+    def inode(self, ino: InodeId) -> Inode | None:
+        """The inode, as the server would tell it now; None: ask."""
+        lease = self._leases.get(ino)
+        if lease is None or lease.inode is None or not self.is_good:
+            return None
+        self._leases.move_to_end(ino)
+        return lease.inode
+
+    def entry(self, parent: InodeId, name: bytes) -> InodeId | None:
+        """Where the name leads, perhaps to NOTHING; None: ask."""
+        lease = self._leases.get(parent)
+        if lease is None or not self.is_good:
+            return None
+        self._leases.move_to_end(parent)
+        return lease.names.get(name)
+
+    # ------------------------------------------------------------ answers of the server
+
+    @contextmanager
+    def asking(self) -> Iterator[Question]:
+        """Around sending a request and noting what its answer leases."""
+        self._question_count += 1
+        try:
+            yield Question(self._moment)
+        finally:
+            self._question_count -= 1
+            if not self._question_count:
+                self._forgotten.clear()
+
+    def note_inode(self, question: Question, inode: Inode) -> None:
+        """The answer leases the inode."""
+        if self._may_keep(question, inode.ino):
+            self._lease(inode.ino).inode = inode
+
+    def note_entry(self, question: Question, parent: InodeId, name: bytes, ino: InodeId) -> None:
+        """The answer leases what a name leads to, or that it leads to NOTHING."""
+        if self._may_keep(question, parent):
+            lease = self._lease(parent)
+            self._name_count += name not in lease.names
+            lease.names[name] = ino
+            if self._name_count > self._names_max:
+                self._drop(next(iter(self._leases)))
+
+    def _may_keep(self, question: Question, ino: InodeId) -> bool:
+        newest = max(self._forgotten.get(ino, 0), self._all_forgotten)
+        return newest <= question.asked_at and ino not in self._flux
+
+    def _lease(self, ino: InodeId) -> _Lease:
+        lease = self._leases.get(ino)
+        if lease is None:
+            lease = self._leases[ino] = _Lease()
+            if len(self._leases) > self._records_max:
+                self._drop(next(iter(self._leases)))
+        else:
+            self._leases.move_to_end(ino)
+        return lease
+
+    def _drop(self, ino: InodeId) -> None:
+        self._name_count -= len(self._leases.pop(ino).names)
+        self._given_back.append(ino)
+
+    def take_given_back(self, count_max: int) -> tuple[InodeId, ...]:
+        """Leases that were dropped and that the server has not been told of; it has to be told
+        before any other question is sent."""
+        count = min(count_max, len(self._given_back))
+        taken = [self._given_back.popleft() for _ in range(count)]
+        returned = tuple(ino for ino in dict.fromkeys(taken) if ino not in self._leases)
+        for ino in returned:
+            self._forget(ino, ())
+        return returned
+
+    # ------------------------------------------------------------ forgetting
+
+    def recall(self, recall: Recall) -> None:
+        """Forget what somebody else is going to change."""
+        for ino, names in recall.touched.items():
+            self._forget(ino, names)
+
+    def begin(self, op: ClientOp) -> list[InodeId]:
+        """An own op is about to be sent: forget what it changes. Returns what it changes without
+        naming it, and is given back. `end` must follow."""
+        unnamed = []
+        for parent, names in named_by(op).items():
+            lease = self._leases.get(parent)
+            for name in names if lease is not None else ():
+                ino = lease.names.get(name, NOTHING) if lease is not None else NOTHING
+                if ino in self._leases:
+                    self._forget(ino, ())
+                    unnamed.append(ino)
+            self._flux[parent] += 1
+            self._forget(parent, names)
+        return unnamed
+
+    def end(self, op: ClientOp) -> None:
+        """The own op has its outcome."""
+        for ino, names in named_by(op).items():
+            self._forget(ino, names)
+            self._flux[ino] -= 1
+            if not self._flux[ino]:
+                del self._flux[ino]
+
+    def forget_all(self) -> None:
+        """Nothing is leased any more."""
+        self._moment += 1
+        self._all_forgotten = self._moment
+        self._leases.clear()
+        self._given_back.clear()
+        self._forgotten.clear()
+        self._name_count = 0
+        self.good_until_s = -math.inf
+
+    def _forget(self, ino: InodeId, names: Iterable[bytes]) -> None:
+        """These names in a directory, and its attributes; without names, all about the inode."""
+        self._moment += 1
+        if self._question_count:
+            self._forgotten[ino] = self._moment
+            if len(self._forgotten) > _FORGOTTEN_MAX:
+                self._all_forgotten = self._moment
+                self._forgotten.clear()
+        lease = self._leases.get(ino)
+        if lease is None:
+            return
+        lease.inode = None
+        names = tuple(names)
+        for name in names:
+            self._name_count -= lease.names.pop(name, None) is not None
+        if not names:
+            self._name_count -= len(self._leases.pop(ino).names)
