@@ -60,7 +60,8 @@ def _inodes_in(packet: SeenPacket) -> Iterator[list[Any]]:
     """The inode records in an answer of a metadata server."""
     message = packet.message
     if packet.kind in ("InodeReply", "OpenReply", "ExtentsReply"):
-        yield message["inode"]
+        if message["inode"] is not None:
+            yield message["inode"]
     elif packet.kind == "DirectoryReply":
         for entry in message["entries"]:
             yield entry["inode"] if isinstance(entry, dict) else entry[1]
