@@ -1,0 +1,274 @@
+"""Bugs of leases, at both ends."""
+
+from __future__ import annotations
+
+from tests.simulation.bugs.bug import Bug, Change
+
+BUGS = (
+    Bug(
+        "change-without-a-recall",
+        "An op is applied though others remember what it changes.",
+        "I4",
+        ("contention", "quiet"),
+        (
+            Change(
+                "dfs.meta.recalls",
+                """
+        if recalls or self._strangers:
+""",
+                """
+        if self._strangers:
+""",
+            ),
+        ),
+    ),
+    Bug(
+        "lease-given-after-the-look",
+        "What is claimed for a change is leased to others all the same.",
+        "I4",
+        ("contention", "slow"),
+        (
+            Change(
+                "dfs.core.leases",
+                """
+        if ino in self._claims:
+            return False
+""",
+                "",
+            ),
+        ),
+    ),
+    Bug(
+        "any-name-forgotten-counts-for-all",
+        "Who has forgotten one name of a directory counts as having forgotten all of them.",
+        "I4",
+        ("contention",),
+        (
+            Change(
+                "dfs.core.leases",
+                """
+                if forgotten is None or not names <= forgotten:
+""",
+                """
+                if forgotten is None:
+""",
+            ),
+        ),
+    ),
+    Bug(
+        "own-leases-are-never-in-the-way",
+        "An op changes what its own session remembers and has not forgotten.",
+        "I4",
+        ("hard-links", "contention"),
+        (
+            Change(
+                "dfs.core.leases",
+                """
+                if session_id == own and ino in named and names <= named[ino]:
+""",
+                """
+                if session_id == own:
+""",
+            ),
+            Change(
+                "dfs.client.record_cache",
+                """
+                    self._forget(ino, ())
+                    unnamed.append(ino)
+""",
+                """
+                    unnamed.append(ino)
+""",
+            ),
+        ),
+    ),
+    Bug(
+        "recalled-and-not-forgotten",
+        "A client answers recalls and goes on to remember.",
+        "I4",
+        ("contention", "quiet"),
+        (
+            Change(
+                "dfs.client.record_cache",
+                """
+        for ino, names in recall.touched.items():
+            self._forget(ino, names)
+""",
+                """
+        assert recall.touched
+""",
+            ),
+        ),
+    ),
+    Bug(
+        "answer-overtaken-by-a-recall-is-kept",
+        "An answer is remembered though a recall has overtaken it.",
+        "I4",
+        ("contention", "slow"),
+        (
+            Change(
+                "dfs.client.record_cache",
+                """
+        return newest <= question.asked_at and ino not in self._flux
+""",
+                """
+        return ino not in self._flux
+""",
+            ),
+        ),
+    ),
+    Bug(
+        "answers-in-flux-are-kept",
+        "An answer is remembered while an own op that changes it is under way.",
+        "I4",
+        ("contention", "slow"),
+        (
+            Change(
+                "dfs.client.record_cache",
+                """
+        return newest <= question.asked_at and ino not in self._flux
+""",
+                """
+        return newest <= question.asked_at
+""",
+            ),
+            Change(
+                "dfs.client.record_cache",
+                """
+        for ino, names in named_by(op).items():
+            self._forget(ino, names)
+            self._flux[ino] -= 1
+""",
+                """
+        for ino in named_by(op):
+            self._flux[ino] -= 1
+""",
+            ),
+        ),
+    ),
+    Bug(
+        "own-change-not-forgotten",
+        "A client remembers what was there before its own op.",
+        "I4",
+        ("quiet",),
+        (
+            Change(
+                "dfs.client.record_cache",
+                """
+        lease = self._leases.get(ino)
+        if lease is None:
+            return
+        lease.inode = None
+""",
+                """
+        lease = self._leases.get(ino)
+        if lease is None or ino in self._flux:
+            return
+        lease.inode = None
+""",
+            ),
+        ),
+    ),
+    Bug(
+        "leases-outlive-the-session",
+        "A client trusts what it remembers however long it has heard nothing.",
+        "I4",
+        ("sleepers", "expiry", "network"),
+        (
+            Change(
+                "dfs.client.record_cache",
+                """
+        return trio.current_time() < self.good_until_s
+""",
+                """
+        return self.good_until_s > -math.inf
+""",
+            ),
+        ),
+    ),
+    Bug(
+        "leases-outlive-the-link",
+        "A client remembers what was leased to it over a link that is gone.",
+        "I4",
+        ("network", "links", "meta-crash"),
+        (
+            Change(
+                "dfs.client.session",
+                """
+        self.records.forget_all()
+        self._link = None
+        self._linked = trio.Event()
+        self._broken.set()
+""",
+                """
+        self._link = None
+        self._linked = trio.Event()
+        self._broken.set()
+""",
+            ),
+            Change(
+                "dfs.rpc.link",
+                """
+            self._on_close()
+""",
+                """
+            pass
+""",
+            ),
+        ),
+    ),
+    Bug(
+        "strangers-are-not-waited-for",
+        "A server that was started again changes what sessions of before may remember.",
+        "I4",
+        ("meta-crash", "network"),
+        (
+            Change(
+                "dfs.meta.recalls",
+                """
+        if recalls or self._strangers:
+""",
+                """
+        if recalls:
+""",
+            ),
+        ),
+    ),
+    Bug(
+        "end-of-a-link-taken-for-an-answer",
+        "A session's leases end with any link, also when its client has not noticed.",
+        "I4",
+        ("network", "links"),
+        (
+            Change(
+                "dfs.rpc.server",
+                """
+                self._connection.is_open = False
+""",
+                """
+                self._connection.is_open = False
+                self._on_end(self._connection)
+""",
+            ),
+        ),
+    ),
+    Bug(
+        "leases-given-back-without-forgetting",
+        "A lease is given back while an answer that renews it here is under way.",
+        "I4",
+        ("small-limits", "large-directory"),
+        (
+            Change(
+                "dfs.client.record_cache",
+                """
+        for ino in returned:
+            self._forget(ino, ())
+        return returned
+""",
+                """
+        return returned
+""",
+            ),
+        ),
+    ),
+)
