@@ -17,8 +17,11 @@ from dfs.errors import DfsError, Fenced
 from dfs.limits import KEEP_ALIVE_S
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from dfs.client.record_cache import RecordCache
     from dfs.client.session import MetaLink, MetaSession
+    from dfs.types import InodeId
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +32,13 @@ life that was answered. The rest is for clocks that do not run alike."""
 GIVEN_BACK_PER_MESSAGE_MAX: Final = 1000
 
 
+Touched = dict["InodeId", tuple[bytes, ...]]
+
+
+async def _nowhere(_: Touched | None) -> None:
+    """Nobody was told of anything."""
+
+
 class LeaseHolder:
     """One session's signs of life and recalls. `run` carries it."""
 
@@ -37,6 +47,8 @@ class LeaseHolder:
         self._records = records
         self._wait_s = KEEP_ALIVE_S
         self._session_ttl_s = 0.0
+        self.forget_elsewhere: Callable[[Touched | None], Awaitable[None]] = _nowhere
+        """Makes whoever was told of leased records forget these, or all of them (None)."""
 
     def begin(self, session_ttl_s: float, sent_s: float) -> None:
         """The session was opened, by a request that was sent at `sent_s`."""
@@ -63,11 +75,14 @@ class LeaseHolder:
     async def _keep_alive(self, link: MetaLink, wait_s: float) -> bool:
         """Whether an answer came."""
         session = self._session
+        dropped = self._records.dropped(GIVEN_BACK_PER_MESSAGE_MAX)
+        if dropped:
+            await self.forget_elsewhere(dict.fromkeys(dropped, ()))
         sent_s = trio.current_time()
         request = KeepAlive(
             session_id=link.session_id,
             map_epoch=session.cluster_map.map_epoch,
-            given_back=self._records.take_given_back(GIVEN_BACK_PER_MESSAGE_MAX),
+            given_back=self._records.take_given_back(dropped),
             wait_s=wait_s,
         )
         try:
@@ -90,7 +105,14 @@ class LeaseHolder:
             session.start_soon(partial(self._answer, link, reply.recalls))
         return True
 
+    async def forget_all(self) -> None:
+        """Nothing is leased any more, and nobody remembers anything."""
+        self._records.forget_all()
+        await self.forget_elsewhere(None)
+
     async def _answer(self, link: MetaLink, recalls: tuple[Recall, ...]) -> None:
+        for recall in recalls:
+            await self.forget_elsewhere(recall.touched)
         numbers = tuple(recall.number for recall in recalls)
         request = AnswerRecalls(session_id=link.session_id, numbers=numbers)
         try:

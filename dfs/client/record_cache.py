@@ -15,8 +15,9 @@ Everything is doubtful once the server may have ended the session without our he
 from __future__ import annotations
 
 import math
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -26,7 +27,7 @@ from dfs.limits import NAMES_CACHED_MAX, RECORDS_CACHED_MAX
 from dfs.types import InodeId
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from dfs.core.messages import Recall
     from dfs.core.namespace.ops import ClientOp
@@ -70,7 +71,7 @@ class RecordCache:
         self._leases: OrderedDict[InodeId, _Lease] = OrderedDict()
         """The least recently used first."""
         self._name_count = 0
-        self._given_back: deque[InodeId] = deque()
+        self._given_back: dict[InodeId, None] = {}
         self._moment = 0
         """Counts what was forgotten."""
         self._forgotten: dict[InodeId, int] = {}
@@ -82,6 +83,23 @@ class RecordCache:
     @property
     def is_good(self) -> bool:
         return trio.current_time() < self.good_until_s
+
+    def inode_good_s(self, ino: InodeId) -> float:
+        """For how many seconds from now the inode's record may be remembered; 0: it is not leased.
+
+        Holds for answers that are given before the next await.
+        """
+        lease = self._leases.get(ino)
+        if lease is None or lease.inode is None:
+            return 0
+        return max(0.0, self.good_until_s - trio.current_time())
+
+    def entry_good_s(self, parent: InodeId, name: bytes, ino: InodeId) -> float:
+        """The same for the name leading to this inode, or to NOTHING."""
+        lease = self._leases.get(parent)
+        if lease is None or lease.names.get(name) != ino:
+            return 0
+        return max(0.0, self.good_until_s - trio.current_time())
 
     # ------------------------------------------------------------ answers from memory
 
@@ -144,14 +162,18 @@ class RecordCache:
 
     def _drop(self, ino: InodeId) -> None:
         self._name_count -= len(self._leases.pop(ino).names)
-        self._given_back.append(ino)
+        self._given_back[ino] = None
 
-    def take_given_back(self, count_max: int) -> tuple[InodeId, ...]:
-        """Leases that were dropped and that the server has not been told of; it has to be told
-        before any other question is sent."""
-        count = min(count_max, len(self._given_back))
-        taken = [self._given_back.popleft() for _ in range(count)]
-        returned = tuple(ino for ino in dict.fromkeys(taken) if ino not in self._leases)
+    def dropped(self, count_max: int) -> list[InodeId]:
+        """Leases that were dropped and have to be given back."""
+        return list(islice(self._given_back, count_max))
+
+    def take_given_back(self, dropped: Collection[InodeId]) -> tuple[InodeId, ...]:
+        """Those of the `dropped` that are still to be given back; the server has to be told before
+        any other question is sent."""
+        for ino in dropped:
+            self._given_back.pop(ino, None)
+        returned = tuple(ino for ino in dropped if ino not in self._leases)
         for ino in returned:
             self._forget(ino, ())
         return returned

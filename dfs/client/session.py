@@ -104,7 +104,7 @@ class MetaSession:
         self.records = RecordCache()
         self._leases = LeaseHolder(self, self.records)
         self._rpcs = [
-            RpcClient[MetaReply](environment, a, MetaReply, on_close=self.records.forget_all)
+            RpcClient[MetaReply](environment, a, MetaReply, before_close=self._leases.forget_all)
             for a in addresses
         ]
         self._causes: dict[str, str] = {}
@@ -194,6 +194,7 @@ class MetaSession:
 
     async def _open_session(self, rpc: RpcClient[MetaReply]) -> None:
         is_return = self.session_id != _NO_SESSION
+        await self._leases.forget_all()
         self.ops.forget_releases()
         held = self._held() + self.ops.journal.held_creations()
         request = OpenSession(

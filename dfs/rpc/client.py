@@ -26,7 +26,7 @@ from dfs.limits import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S
 from dfs.rpc.link import Link
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from types import TracebackType
 
     import msgspec
@@ -57,9 +57,9 @@ class _CallLink(Generic[R]):
         stream: trio.abc.Stream,
         address: str,
         reply_type: Any,
-        on_close: Callable[[], None],
+        before_close: Callable[[], Awaitable[None]],
     ) -> None:
-        self._link: Link[R] = Link(stream, reply_type, on_close)
+        self._link: Link[R] = Link(stream, reply_type, before_close)
         self._address = address
         self._calls: PendingCalls[_Waiter] = PendingCalls()
         self._ending = f"the link to {address} was closed"
@@ -179,8 +179,8 @@ class _Attempt:
 class RpcClient(Generic[R]):
     """Calls a server. Use as `async with client:`; its tasks end with the block.
 
-    `calls_sent` counts requests by the name of their class. `on_close` hears that a link is about
-    to be closed, before the other side can notice.
+    `calls_sent` counts requests by the name of their class. `before_close` is
+    awaited before a link is closed: the other side cannot notice earlier.
     """
 
     def __init__(
@@ -189,10 +189,10 @@ class RpcClient(Generic[R]):
         address: str,
         reply_type: Any,
         *,
-        on_close: Callable[[], None] = lambda: None,
+        before_close: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
     ) -> None:
         assert address
-        self._on_close = on_close
+        self._before_close = before_close
         self.address = address
         self.calls_sent: Counter[str] = Counter()
         self._network = environment.network
@@ -291,4 +291,4 @@ class RpcClient(Generic[R]):
         except OSError as error:
             reason = error.strerror or str(error)
             raise Disconnected(f"cannot reach {self.address}: {reason}") from error
-        return _CallLink(stream, self.address, self._reply_type, self._on_close)
+        return _CallLink(stream, self.address, self._reply_type, self._before_close)

@@ -17,7 +17,7 @@ from dfs.core.packets import BUFFER_BYTES, Packet, PacketReader
 from dfs.limits import KIB, MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from dfs.core.packets import Buffer
 
@@ -43,10 +43,10 @@ class Link(Generic[M]):
         self,
         stream: trio.abc.Stream,
         message_type: Any,
-        on_close: Callable[[], None] = lambda: None,
+        before_close: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
     ) -> None:
         self._stream = stream
-        self._on_close = on_close
+        self._before_close = before_close
         self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
         self._write: Callable[[list[Buffer]], int] | None = _write_of(stream)
         self._reader: PacketReader[M] = PacketReader(message_type)
@@ -54,6 +54,8 @@ class Link(Generic[M]):
         self._queued_bytes = 0
         """Of the queue and of what the writer is sending right now."""
         self._is_closed = False
+        self._may_close = trio.Event()
+        """Set when `before_close` is over."""
         self._queue_filled = trio.Event()
         self._room_made = trio.Event()
         self.last_received_s = trio.current_time()
@@ -113,13 +115,17 @@ class Link(Generic[M]):
 
     async def aclose(self) -> None:
         """Close the stream now; what was not sent is dropped. May be called again."""
-        if not self._is_closed:
-            self._on_close()
+        is_first = not self._is_closed
         self._is_closed = True
         self._queue.clear()
         self._queued_bytes = 0
         self._queue_filled.set()
         self._room_made.set()
+        with trio.CancelScope(shield=True):
+            if is_first:
+                await self._before_close()
+                self._may_close.set()
+            await self._may_close.wait()
         await trio.aclose_forcefully(self._stream)
 
     async def _receive(self) -> bool:
