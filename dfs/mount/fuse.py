@@ -33,6 +33,7 @@ from dfs.mount.attributes import (
     requested_changes,
     statfs_data,
 )
+from dfs.mount.fusetap.session import FuseSession
 from dfs.mount.introspection import VIRTUAL_PREFIXES, virtual_xattr
 from dfs.mount.moved_directories import MovedDirectories
 from dfs.types import ROOT, InodeId
@@ -60,8 +61,15 @@ class FuseOperations(pyfuse3.Operations):
     enable_writeback_cache = False
     enable_acl = False
 
-    def __init__(self, client: Client, identity: MountIdentity, root: InodeId = ROOT) -> None:
+    def __init__(
+        self,
+        client: Client,
+        identity: MountIdentity,
+        root: InodeId = ROOT,
+        session: FuseSession | None = None,
+    ) -> None:
         assert root > 0
+        self.session = session or FuseSession()
         self._client = client
         self._identity = identity
         self._root = root
@@ -226,7 +234,8 @@ class FuseOperations(pyfuse3.Operations):
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
         ino = self._ino(inode)
         if name.startswith(VIRTUAL_PREFIXES):
-            return await virtual_xattr(self._client, self._identity, ino, name)
+            identity = msgspec.structs.replace(self._identity, slow_because=self.session.why_plain)
+            return await virtual_xattr(self._client, identity, ino, name)
         return await self._client.getxattr(ino, name)
 
     @answered
