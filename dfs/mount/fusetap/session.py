@@ -23,8 +23,21 @@ POLL_NS = 60_000
 """How long a poll looks for the next request: about what a wake-up costs."""
 TURN_NS = 2_000_000
 """A busy mount lets its other tasks run at least this often."""
-INIT_FLAGS = InitFlag(0)
-"""What a mount wants of the kernel beyond what libfuse and pyfuse3 ask for."""
+INIT_FLAGS = (
+    # Lookups and listings of one directory need not wait for each other: a handler never relies on
+    # that, because those of different directories never did.
+    InitFlag.PARALLEL_DIROPS
+    # Set-id bits and file capabilities go with the change itself (dfs.mount.set_id). The kernel
+    # need not look for them before every write, which is a GETXATTR each.
+    | InitFlag.HANDLE_KILLPRIV_V2
+    # An inode's target never changes, and no inode's number is ever used again.
+    | InitFlag.CACHE_SYMLINKS
+)
+"""What a mount wants of the kernel beyond what libfuse and pyfuse3 ask for.
+
+Those have the largest requests there are (MAX_PAGES: 1 MiB) already. Read-ahead can only be lowered
+here; `dfs.mount.main` raises it. Whatever keeps names, attributes or pages needs leases first.
+"""
 
 
 class FuseSession:
