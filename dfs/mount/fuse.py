@@ -24,6 +24,7 @@ import pyfuse3
 import trio
 
 from dfs.client.directory import DirectoryHandle
+from dfs.client.namespace_calls import CAPABILITY_XATTR
 from dfs.errors import FsError
 from dfs.mount.answers import answered
 from dfs.mount.attributes import (
@@ -39,7 +40,7 @@ from dfs.mount.fusetap.wire import OpenFlag, handle_with_flags
 from dfs.mount.introspection import VIRTUAL_PREFIXES, virtual_xattr
 from dfs.mount.moved_directories import MovedDirectories
 from dfs.mount.set_id import SetIdRule
-from dfs.types import ROOT, InodeId
+from dfs.types import ROOT, Credentials, InodeId
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,11 +51,12 @@ if TYPE_CHECKING:
     from dfs.client.handles import FileHandle
     from dfs.core.namespace.records import Inode
     from dfs.mount.introspection import MountIdentity
-    from dfs.types import Credentials
 
 DOTS = 2
 """Directory positions 1 and 2 are after "." and ".."; the client's cookies follow, shifted."""
 VERSIONS_KEPT = 65_536
+KERNEL = Credentials(0, 0)
+"""By whom is done what the kernel has decided."""
 
 
 class FuseOperations(pyfuse3.Operations):
@@ -269,7 +271,10 @@ class FuseOperations(pyfuse3.Operations):
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
         if name.startswith(VIRTUAL_PREFIXES):
             raise FsError(errno.EPERM, "read-only")
-        await self._client.removexattr(self._ino(inode), name, caller(ctx))
+        # The kernel takes capabilities away before anybody's write, in that caller's name; when it
+        # is asked to, it has checked (cap_inode_killpriv(), cap_inode_removexattr()).
+        who = KERNEL if name == CAPABILITY_XATTR else caller(ctx)
+        await self._client.removexattr(self._ino(inode), name, who)
 
     # ------------------------------------------------------------ open files
 

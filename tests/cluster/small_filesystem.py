@@ -1,8 +1,9 @@
 """A filesystem in memory, served as dfs serves its mounts but without a cluster behind it.
 
-    python -m tests.cluster.small_filesystem MOUNTPOINT
+    python -c 'import dfs.mount, tests.cluster.small_filesystem as s; s.main()' MOUNTPOINT
 
-It ends when it is unmounted. One directory of files; names and attributes may be cached for ever.
+(The tap has to be loaded before pyfuse3, which the imports here begin with.) It ends when it is
+unmounted. One directory of files; names and attributes may be cached for ever.
 The attribute `user.seen` of its root is JSON: how often each handler ran, the tap's counters, and
 what kernel and daemon agreed on. Setting `user.advance` advances the dentry epoch.
 """
@@ -21,7 +22,6 @@ import pyfuse3
 import trio
 from pyfuse3 import FUSEError
 
-import dfs.mount  # before pyfuse3: it loads the tap
 from dfs.mount.fusetap.requests import kills_set_id
 from dfs.mount.fusetap.session import FuseSession
 from dfs.mount.fusetap.wire import OpenFlag, handle_with_flags
@@ -29,7 +29,6 @@ from dfs.mount.fusetap.wire import OpenFlag, handle_with_flags
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["dfs"]
 FOR_EVER_S = 1000.0
 KILLS_KEPT = 20
 
@@ -157,5 +156,5 @@ async def serve(mountpoint: str) -> None:
         session.close(unmount=True)
 
 
-if __name__ == "__main__":
+def main() -> None:
     trio.run(serve, sys.argv[1])

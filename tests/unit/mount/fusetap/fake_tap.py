@@ -16,6 +16,7 @@ class FakeTap:
         """Of `poll`, next first; SLEEP when there are no more."""
         self.notified: list[tuple[int, bytes]] = []
         self.armed: list[tuple[int, int, int]] = []
+        self.head = b""
         self.failure: OSError | None = None
         self.state: Status = {
             "is_attached": True,
@@ -38,7 +39,7 @@ class FakeTap:
         return self.verdicts.pop(0) if self.verdicts else self.SLEEP
 
     def last_request(self) -> bytes:
-        return b""
+        return self.head
 
     def notify(self, code: int, payload: bytes, /) -> None:
         if self.failure is not None:
