@@ -5,6 +5,7 @@
 top=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P)
 venv=$top/.venv
 stamp=$venv/.dfs-stamp
+native_stamp=$venv/.dfs-native-stamp
 packages=
 
 say() { printf '%s: %s\n' "$name" "$*" >&2; }
@@ -43,7 +44,7 @@ want_command() { # COMMAND PACKAGE...: the packages, unless the command is there
     want "$@"
 }
 
-# pyfuse3 comes as source only, so a compiler, its headers and libfuse's are needed once.
+# pyfuse3 comes as source only, and the tap is native code: a compiler, its headers and libfuse's are needed.
 want_run_packages() {
     want_command fusermount3 fuse3
     want_command cc gcc libc6-dev
@@ -109,9 +110,25 @@ venv_is_sound() { # made from these inputs, and it works
         (cd / && "$venv/bin/python" -c 'import pyfuse3, dfs') 2>/dev/null
 }
 
+has_tap() { (cd / && "$venv/bin/python" -c 'import dfs.mount.fusetap._tap') 2>/dev/null; }
+
+# dfs itself, in place; again when its native code changed (dfs/mount/fusetap).
+install_dfs() {
+    wanted_native=$(cat "$top/setup.py" "$top"/dfs/mount/fusetap/*.c | sha256sum | cut -d' ' -f1)
+    [ "$(cat "$native_stamp" 2>/dev/null)" = "$wanted_native" ] && has_tap && return
+    rm -f "$top"/dfs/mount/fusetap/*.so # what is left of another version must not pass for this one
+    pip install --no-deps --no-build-isolation --no-index --editable "$top" || fail "pip could not install dfs itself"
+    if has_tap; then
+        printf '%s\n' "$wanted_native" >"$native_stamp"
+    else
+        say "the fast FUSE loop could not be built; mounts work without it, slower"
+    fi
+}
+
 make_venv() { # run|test: what the tests need includes what dfs needs
     wanted=$(fingerprint | sha256sum | cut -d' ' -f1)
     if venv_is_sound; then
+        install_dfs
         made_for=$(sed -n 2p "$stamp")
         [ "$1" = run ] || [ "$made_for" = test ] || add_to_venv "$1"
         return 0
@@ -120,7 +137,7 @@ make_venv() { # run|test: what the tests need includes what dfs needs
     rm -rf "$venv"
     quietly "$python" -m venv "$venv" || fail "could not make a virtual environment in $venv"
     install_locked build
-    pip install --no-deps --no-build-isolation --no-index --editable "$top" || fail "pip could not install dfs itself"
+    install_dfs
     add_to_venv "$1"
 }
 

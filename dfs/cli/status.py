@@ -23,15 +23,25 @@ if TYPE_CHECKING:
 def command(target: str | None, is_json: bool) -> int:
     """Show servers, capacity, health, placement groups and sessions of a cluster.
 
-    Exit status 1 if something is wrong with it.
+    Exit status 1 if something is wrong with it. Of a TARGET on a mount it also says why that mount
+    has to do with the slow FUSE loop, if it has.
     """
     found = resolve_target(target)
     status = trio.run(first_status, system_environment(), found.addresses)
     health = health_of(status)
     if is_json:
-        print_json({"target": found.name, "health": health, "status": status})
+        print_json(
+            {
+                "target": found.name,
+                "health": health,
+                "status": status,
+                "slow_because": found.slow_because,
+            }
+        )
     else:
         _print_for_people(found.name, status, health)
+        if found.slow_because:
+            click.echo(f"this mount has the slow FUSE loop: {found.slow_because}")
     return 0 if health.is_healthy else 1
 
 

@@ -24,6 +24,7 @@ class MountAnswer(msgspec.Struct):
     mountpoint: str
     source: str = ""
     log_path: str = ""
+    slow_because: str = ""
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +35,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     addresses: tuple[str, ...]
     local: ClusterDirectory | None = None
     """Set when it was named by its directory or found running here."""
+    slow_because: str = ""
+    """Set when it was named by a mount that answers slower than it could: why."""
 
 
 def resolve_target(text: str | None) -> Target:
@@ -50,7 +53,7 @@ def resolve_target(text: str | None) -> Target:
         return Target(name=text, addresses=addresses)
     answer = None if ClusterDirectory(text).exists else ask_mount(text)
     if answer is not None:
-        return Target(name=text, addresses=answer.addresses)
+        return Target(name=text, addresses=answer.addresses, slow_because=answer.slow_because)
     directory = ClusterDirectory(text)
     if directory.exists:
         return local_target(directory)

@@ -199,18 +199,28 @@ class Client(NamespaceCalls):
         self._reader.prefetch(handle.file, start, end)
         return plain
 
-    async def write(self, handle: FileHandle, offset: int, data: bytes | memoryview) -> int:
+    async def write(
+        self,
+        handle: FileHandle,
+        offset: int,
+        data: bytes | memoryview,
+        writer: Credentials | None = None,
+    ) -> int:
         """Write all of `data`; with O_APPEND at the end, whatever `offset` says. Waits while too
-        much is dirty; with O_SYNC or O_DSYNC until it is durable (I3)."""
+        much is dirty; with O_SYNC or O_DSYNC until it is durable (I3).
+
+        `writer`, or whoever opened it, decides whether set-id bits go.
+        """
         assert handle.is_open
         if not handle.is_writable:
             raise FsError(errno.EBADF, "not open for writing")
         handle.raise_lost()
+        who = writer or handle.credentials
         if handle.is_appending:
             async with handle.file.appending:
-                await self._write_steps(handle, await self._end_of(handle.file), data)
+                await self._write_steps(handle.file, await self._end_of(handle.file), data, who)
         else:
-            await self._write_steps(handle, offset, data)
+            await self._write_steps(handle.file, offset, data, who)
         if handle.is_synchronous:
             await self.fsync(handle)
         return len(data)
@@ -221,13 +231,15 @@ class Client(NamespaceCalls):
             return (await self.getattr(file.ino)).size
         return file.size
 
-    async def _write_steps(self, handle: FileHandle, offset: int, data: bytes | memoryview) -> None:
+    async def _write_steps(
+        self, file: OpenFile, offset: int, data: bytes | memoryview, who: Credentials
+    ) -> None:
         if offset + len(data) > FILE_BYTES_MAX:
             raise FsError(errno.EFBIG)
         view = memoryview(data)
         for start in range(0, len(data), _STEP_BYTES):
             step = view[start : start + _STEP_BYTES]
-            await self._flusher.write(handle.file, offset + start, step, handle.credentials)
+            await self._flusher.write(file, offset + start, step, who)
 
     async def flush(self, handle: FileHandle) -> None:
         """What close(2) waits for: everything written to the file is durable. Raises why not; data

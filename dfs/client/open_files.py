@@ -18,6 +18,7 @@ import trio
 from dfs.client.extent_map import ExtentMap
 from dfs.core.dirty import DirtyFile
 from dfs.core.messages import ExtentsReply, Open, OpenReply, ReadExtents
+from dfs.core.namespace.access import mode_after_write
 from dfs.errors import DfsError, FsError
 from dfs.limits import FILE_BYTES_MAX
 
@@ -96,6 +97,7 @@ class OpenFile:
         record = self.record
         return msgspec.structs.replace(
             record,
+            mode=mode_after_write(record, self.writer) if self.writer else record.mode,
             size=self.size,
             mtime_ns=max(record.mtime_ns, self.last_write_ns),
             ctime_ns=max(record.ctime_ns, self.last_write_ns),

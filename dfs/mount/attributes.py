@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 import pyfuse3
@@ -109,7 +109,18 @@ def statfs_data(reply: StatFsReply, copies: int) -> pyfuse3.StatvfsData:
     return data
 
 
-def caller(ctx: pyfuse3.RequestContext) -> Credentials:
+class Asker(Protocol):
+    """The part of `pyfuse3.RequestContext` that says who asks."""
+
+    @property
+    def uid(self) -> int: ...
+    @property
+    def gid(self) -> int: ...
+    @property
+    def pid(self) -> int: ...
+
+
+def caller(ctx: Asker) -> Credentials:
     """Who asks. Supplementary groups cost a look into /proc, and root needs none."""
     if ctx.uid == 0:
         return Credentials(uid=0, gid=ctx.gid)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import os
 import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ import pyfuse3
 import trio
 
 from dfs.client.directory import DirectoryHandle
+from dfs.client.namespace_calls import CAPABILITY_XATTR
 from dfs.errors import FsError
 from dfs.mount.answers import answered
 from dfs.mount.attributes import (
@@ -33,9 +35,12 @@ from dfs.mount.attributes import (
     requested_changes,
     statfs_data,
 )
+from dfs.mount.fusetap.session import FuseSession
+from dfs.mount.fusetap.wire import OpenFlag, handle_with_flags
 from dfs.mount.introspection import VIRTUAL_PREFIXES, virtual_xattr
 from dfs.mount.moved_directories import MovedDirectories
-from dfs.types import ROOT, InodeId
+from dfs.mount.set_id import SetIdRule
+from dfs.types import ROOT, Credentials, InodeId
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,11 +51,12 @@ if TYPE_CHECKING:
     from dfs.client.handles import FileHandle
     from dfs.core.namespace.records import Inode
     from dfs.mount.introspection import MountIdentity
-    from dfs.types import Credentials
 
 DOTS = 2
 """Directory positions 1 and 2 are after "." and ".."; the client's cookies follow, shifted."""
 VERSIONS_KEPT = 65_536
+KERNEL = Credentials(0, 0)
+"""By whom is done what the kernel has decided."""
 
 
 class FuseOperations(pyfuse3.Operations):
@@ -60,8 +66,16 @@ class FuseOperations(pyfuse3.Operations):
     enable_writeback_cache = False
     enable_acl = False
 
-    def __init__(self, client: Client, identity: MountIdentity, root: InodeId = ROOT) -> None:
+    def __init__(
+        self,
+        client: Client,
+        identity: MountIdentity,
+        root: InodeId = ROOT,
+        session: FuseSession | None = None,
+    ) -> None:
         assert root > 0
+        self.session = session or FuseSession()
+        self._set_id = SetIdRule(self.session)
         self._client = client
         self._identity = identity
         self._root = root
@@ -199,6 +213,10 @@ class FuseOperations(pyfuse3.Operations):
         ctx: RequestContext,
     ) -> EntryAttributes:
         ino, changes, credentials = self._ino(inode), requested_changes(attr, fields), caller(ctx)
+        if changes.size is not None:
+            has_handle = fh is not None
+            resized = await self._resize(ino, credentials, changes, has_handle=has_handle)
+            return self._entry(resized)
         try:
             changed = await self._change(ino, credentials, changes, has_handle=fh is not None)
         except FsError as error:
@@ -208,6 +226,14 @@ class FuseOperations(pyfuse3.Operations):
             # whoever is not the owner may only set "now".
             changed = await self._change(ino, credentials, changes.as_now(), has_handle=False)
         return self._entry(changed)
+
+    async def _resize(
+        self, ino: InodeId, who: Credentials, changes: AttributeChanges, *, has_handle: bool
+    ) -> Inode:
+        """The kernel has let the caller do it, so other credentials need no permission anew."""
+        changer = self._set_id.changed_by(who)
+        is_allowed = has_handle or changer != who
+        return await self._change(ino, changer, changes, has_handle=is_allowed)
 
     async def _change(
         self, ino: InodeId, who: Credentials, changes: AttributeChanges, *, has_handle: bool
@@ -226,7 +252,8 @@ class FuseOperations(pyfuse3.Operations):
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
         ino = self._ino(inode)
         if name.startswith(VIRTUAL_PREFIXES):
-            return await virtual_xattr(self._client, self._identity, ino, name)
+            identity = msgspec.structs.replace(self._identity, slow_because=self.session.why_plain)
+            return await virtual_xattr(self._client, identity, ino, name)
         return await self._client.getxattr(ino, name)
 
     @answered
@@ -244,7 +271,10 @@ class FuseOperations(pyfuse3.Operations):
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
         if name.startswith(VIRTUAL_PREFIXES):
             raise FsError(errno.EPERM, "read-only")
-        await self._client.removexattr(self._ino(inode), name, caller(ctx))
+        # The kernel takes capabilities away before anybody's write, in that caller's name; when it
+        # is asked to, it has checked (cap_inode_killpriv(), cap_inode_removexattr()).
+        who = KERNEL if name == CAPABILITY_XATTR else caller(ctx)
+        await self._client.removexattr(self._ino(inode), name, who)
 
     # ------------------------------------------------------------ open files
 
@@ -258,13 +288,16 @@ class FuseOperations(pyfuse3.Operations):
 
     @answered
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
-        handle = await self._client.open(self._ino(inode), flags, caller(ctx))
+        who = caller(ctx)
+        if flags & os.O_TRUNC:
+            who = self._set_id.changed_by(who)
+        handle = await self._client.open(self._ino(inode), flags, who)
         return self._opened(handle, handle.inode)
 
     def _opened(self, handle: FileHandle, inode: Inode) -> FileInfo:
         """The kernel may keep its pages of a file whose content is what it was at the last open.
         They also have what was written and then lost, so any loss makes all of them doubtful."""
-        number = next(self._numbers)
+        number = handle_with_flags(next(self._numbers), _open_flags(handle))
         assert number not in self._files
         self._files[number] = handle
         version = (inode.data_version, self._client.loss_count)
@@ -280,7 +313,9 @@ class FuseOperations(pyfuse3.Operations):
 
     @answered
     async def write(self, fh: int, off: int, buf: bytes) -> int:
-        written = await self._client.write(self._files[fh], off, buf)
+        handle = self._files[fh]
+        who = self._set_id.changed_by(handle.credentials)
+        written = await self._client.write(handle, off, buf, who)
         assert written == len(buf)
         return written
 
@@ -338,3 +373,12 @@ class FuseOperations(pyfuse3.Operations):
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
         """Nothing is owed: a change of the namespace is durable before it is answered (I3)."""
         assert fh in self._directories
+
+
+def _open_flags(handle: FileHandle) -> OpenFlag:
+    """close(2) of a file opened to read has nothing to wait for, so the kernel need not ask.
+
+    Locks would be let go by that request, and none of them comes here today: the kernel keeps
+    those of each mount. Once locks do, only handles through which none was taken may do without.
+    """
+    return OpenFlag(0) if handle.is_writable else OpenFlag.NOFLUSH

@@ -45,6 +45,8 @@ class MountIdentity(msgspec.Struct, frozen=True, kw_only=True):
     session: int
     log_path: str
     version: str
+    slow_because: str = ""
+    """Why requests do not pass through the tap (`dfs.mount.fusetap`); empty if they do."""
 
     @classmethod
     def of(cls, client: Client, config: MountConfig) -> MountIdentity:

@@ -33,6 +33,7 @@ from dfs.client.client import open_client
 from dfs.config import ClientConfig
 from dfs.errors import FsError, UserError, leaves_of
 from dfs.mount.fuse import FuseOperations
+from dfs.mount.fusetap.session import FuseSession
 from dfs.mount.introspection import MountIdentity
 from dfs.mount.options import MountOptions, fuse_options, parse_options
 from dfs.mount.trace import Trace, leave_trace, remove_trace
@@ -50,7 +51,6 @@ from dfs.types import ROOT, InodeId
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
-    from types import FrameType
 
     from dfs.client.client import Client
     from dfs.config import MountConfig
@@ -64,7 +64,6 @@ DEVICE = "/dev/fuse"
 LINGER_S = 2.0
 """After a detach, how long open files are still served."""
 SYNC_PATIENCE_S = 10.0
-UNBLOCK_S = 1.0
 READ_AHEAD_KIB = 1024
 
 
@@ -116,8 +115,9 @@ class MountProcess:
             settings = ClientConfig(name=name)
             async with open_client(self._environment, config.addresses, config=settings) as client:
                 root = await find_directory(client, config.subdirectory)
-                operations = FuseOperations(client, MountIdentity.of(client, config), root)
-                await self._mount_and_serve(operations)
+                session = FuseSession()
+                identity = MountIdentity.of(client, config)
+                await self._mount_and_serve(FuseOperations(client, identity, root, session))
                 self.phase = "flushing"
                 # Leaving the block would only log what cannot be made durable.
                 await client.sync()
@@ -128,7 +128,7 @@ class MountProcess:
         mountpoint = self._config.mountpoint
         options = fuse_options(self._options, self._config.source or "dfs")
         try:
-            pyfuse3.init(operations, mountpoint, options)
+            operations.session.mount(operations, mountpoint, options)
         except RuntimeError as error:
             raise UserError(f"{mountpoint}: cannot be mounted ({error}); {_why_not()}") from None
         self._entry = find_mount(mountpoint)
@@ -136,7 +136,7 @@ class MountProcess:
         try:
             await self._serve(operations)
         finally:
-            pyfuse3.close(unmount=self._is_attached)
+            operations.session.close(unmount=self._is_attached)
         log.info("unmounted; making everything durable")
 
     @property
@@ -145,13 +145,12 @@ class MountProcess:
 
     async def _serve(self, operations: FuseOperations) -> None:
         """Answer requests until the kernel or a signal ends it."""
-        with _unblocked_regularly():
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._announce, operations)
-                nursery.start_soon(operations.moved.run)
-                with _end_of_connection():
-                    await pyfuse3.main(min_tasks=1, max_tasks=REQUESTS_AT_ONCE_MAX)
-                nursery.cancel_scope.cancel()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._announce, operations)
+            nursery.start_soon(operations.moved.run)
+            with _end_of_connection():
+                await operations.session.serve(REQUESTS_AT_ONCE_MAX)
+            nursery.cancel_scope.cancel()
 
     async def _announce(self, operations: FuseOperations) -> None:
         await operations.ready.wait()
@@ -159,6 +158,8 @@ class MountProcess:
             await trio.to_thread.run_sync(_raise_read_ahead, self._entry.device)
         leave_trace(self._trace)
         self._tell_ready()
+        if operations.session.why_plain:
+            log.warning("requests take longer than they need: %s", operations.session.why_plain)
         log.info("mounted on %s", self._config.mountpoint)
 
     async def _obey(self, arrivals: AsyncIterator[int], nursery: trio.Nursery) -> None:
@@ -248,28 +249,6 @@ def _end_of_connection() -> Iterator[None]:
         leaves = list(leaves_of(error))
         if not all(getattr(leaf, "errno", None) == errno.ECONNABORTED for leaf in leaves):
             raise
-
-
-@contextlib.contextmanager
-def _unblocked_regularly() -> Iterator[None]:
-    """Let a signal interrupt a read of /dev/fuse that waits for nothing.
-
-    The descriptor is a blocking one: a request that is withdrawn between poll and read would stop
-    the event loop until the next request, and with it the session's keep-alives. libfuse gives up
-    such a read with EINTR, and pyfuse3 then polls again.
-    """
-
-    def no_work(_number: int, _frame: FrameType | None) -> None:
-        return None
-
-    before = signal.signal(signal.SIGALRM, no_work)
-    signal.setitimer(signal.ITIMER_REAL, UNBLOCK_S, UNBLOCK_S)
-    try:
-        yield
-    finally:
-        # Not later: a process that ends takes handlers away first, and the signal would kill it.
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def _raise_read_ahead(device: str) -> None:

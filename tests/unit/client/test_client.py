@@ -155,6 +155,23 @@ async def test_setuid_goes_with_a_users_write_and_stays_after_a_later_chmod(
         assert (await client.getattr(ino)).mode & stat.S_ISUID
 
 
+async def test_set_id_bits_are_gone_as_soon_as_a_user_has_written(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Not only once it is committed; and the writer counts, not who opened the file."""
+    async with cluster() as rig, rig.client() as client:
+        handle = await make(client, b"f", b"abc")
+        ino = handle.file.ino
+        for writer, expected in ((None, 0o4755), (ROOT_USER, 0o4755), (USER, 0o755)):
+            await client.setattr(ino, ROOT_USER, mode=0o4755)
+            await client.write(handle, 0, b"x", writer)
+            assert not handle.file.dirty.is_clean
+            assert stat.S_IMODE((await client.getattr(ino)).mode) == expected
+            await client.fsync(handle)
+            assert stat.S_IMODE((await client.lookup(ROOT, b"f")).mode) == expected
+        await close(client, handle)
+
+
 async def test_open_flags(autojump_clock: trio.testing.MockClock) -> None:
     async with cluster() as rig, rig.client() as client:
         await close(client, await make(client, b"f", b"content"))

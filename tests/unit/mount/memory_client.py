@@ -62,6 +62,10 @@ class MemoryHandle:
     def inode(self) -> Inode:
         return get_inode(self.client.view, self.ino)
 
+    @property
+    def is_writable(self) -> bool:
+        return self.flags & os.O_ACCMODE != os.O_RDONLY
+
 
 class Listing:
     """Entries, one after the other."""
@@ -238,7 +242,9 @@ class MemoryClient:
             raise self.failure
         return bytes(self.contents.get(handle.ino, b"")[offset : offset + length])
 
-    async def write(self, handle: MemoryHandle, offset: int, data: bytes) -> int:
+    async def write(
+        self, handle: MemoryHandle, offset: int, data: bytes, writer: Credentials
+    ) -> int:
         content = self.contents.setdefault(handle.ino, bytearray())
         content.extend(bytes(max(0, offset - len(content))))
         content[offset : offset + len(data)] = data
@@ -246,7 +252,7 @@ class MemoryClient:
             ino=handle.ino,
             size=len(content),
             has_handle=True,
-            **self._common(handle.credentials),
+            **self._common(writer),
         )
         self._apply(fields)
         return len(data)

@@ -22,12 +22,17 @@ from dfs.core.namespace.keys import inode_key
 from dfs.core.namespace.ops import RENAME_NOREPLACE
 from dfs.errors import Disconnected
 from dfs.mount.fuse import DOTS, FuseOperations
+from dfs.mount.fusetap.session import FuseSession
+from dfs.mount.fusetap.wire import InitFlag
 from dfs.mount.introspection import MountIdentity
 from dfs.types import InodeId
+from tests.unit.mount.fusetap.fake_tap import FakeTap
+from tests.unit.mount.fusetap.heads import setattr_head, write_head
 from tests.unit.mount.memory_client import ROOT_CALLER, START_NS, MemoryClient
 
 ROOT = pyfuse3.ROOT_INODE
 AS_ROOT: Any = SimpleNamespace(uid=0, gid=0, pid=0, umask=0o022)
+CAPABILITY_VALUE = (2 << 24).to_bytes(4, "little") + bytes(16)
 AS_USER: Any = SimpleNamespace(uid=1000, gid=1000, pid=0, umask=0o022)
 IDENTITY = MountIdentity(
     pid=1,
@@ -241,6 +246,53 @@ async def test_extended_attributes(operations: FuseOperations) -> None:
     assert list(await operations.listxattr(file.st_ino, AS_ROOT)) == [b"user.a"]
     await operations.removexattr(file.st_ino, b"user.a", AS_ROOT)
     assert await refused(operations.getxattr(file.st_ino, b"user.a", AS_ROOT)) == errno.ENODATA
+
+
+async def test_capabilities_go_before_anybodys_write(operations: FuseOperations) -> None:
+    """The kernel asks in the writer's name, who could not remove them (capabilities(7))."""
+    file = await operations.mknod(ROOT, b"f", stat.S_IFREG | 0o666, 0, AS_ROOT)
+    for name in (b"security.capability", b"security.other"):
+        await operations.setxattr(file.st_ino, name, CAPABILITY_VALUE, AS_ROOT)
+    await operations.removexattr(file.st_ino, b"security.capability", AS_USER)
+    removing = operations.removexattr(file.st_ino, b"security.other", AS_USER)
+    assert await refused(removing) == errno.EPERM
+
+
+async def test_close_asks_nothing_of_a_file_opened_to_read(operations: FuseOperations) -> None:
+    created, entry = await operations.create(ROOT, b"f", 0o600, os.O_RDONLY, AS_ROOT)
+    flags = {os.O_RDONLY: 1 << 5, os.O_WRONLY: 0, os.O_RDWR: 0}
+    assert created.fh >> 56 == flags[os.O_RDONLY]
+    for flag, expected in flags.items():
+        opened = await operations.open(entry.st_ino, flag, AS_ROOT)
+        assert opened.fh >> 56 == expected
+        await operations.release(opened.fh)
+
+
+async def test_the_kernels_word_on_set_id_bits_counts(client: MemoryClient) -> None:
+    """Method: a request in whose head it says the contrary of what the uid suggests."""
+    tap = FakeTap()
+    tap.state["flags_agreed"] = InitFlag.HANDLE_KILLPRIV_V2
+    operations = FuseOperations(client, IDENTITY, session=FuseSession(tap, ""))  # type: ignore[arg-type]
+    opened, entry = await operations.create(ROOT, b"f", 0o6777, os.O_RDWR, AS_ROOT)
+
+    async def mode_after(head: bytes, action: Any) -> int:
+        attributes, fields = changing(mode=stat.S_IFREG | 0o6777)
+        await operations.setattr(entry.st_ino, attributes, fields, None, AS_ROOT)
+        tap.head = head
+        await action()
+        return (await operations.getattr(entry.st_ino, AS_ROOT)).st_mode & 0o7777
+
+    attributes, fields = changing(size=1)
+    for kills, mode in ((0, 0o6777), (-1, 0o777)):
+        who = AS_ROOT if kills else AS_USER
+        changes = {
+            write_head(kills & 1 << 2): lambda: operations.write(opened.fh, 0, b"x"),
+            setattr_head(kills & 1 << 11): lambda who=who: operations.setattr(
+                entry.st_ino, attributes, fields, None, who
+            ),
+        }
+        for head, action in changes.items():
+            assert await mode_after(head, action) == mode, (kills, head)
 
 
 async def test_the_virtual_attributes_are_read_only(operations: FuseOperations) -> None:

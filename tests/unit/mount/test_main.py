@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
-import os
-import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -59,21 +56,6 @@ def test_room_is_made_only_by_taking_off_dead_mounts_of_ours(
     monkeypatch.setattr(main, "DEVICE", str(tmp_path / "no-device"))
     with pytest.raises(UserError, match="modprobe fuse"):
         room_at(tmp_path)
-
-
-def test_the_unblocking_signal_interrupts_a_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Method: a C function that reads from an empty pipe, which nobody will ever fill."""
-    monkeypatch.setattr(main, "UNBLOCK_S", 0.001)
-    before = signal.getsignal(signal.SIGALRM)
-    reading, writing = os.pipe()
-    with main._unblocked_regularly():
-        libc = ctypes.PyDLL(None, use_errno=True)
-        assert libc.read(reading, ctypes.create_string_buffer(1), 1) == -1
-        assert ctypes.get_errno() == errno.EINTR
-    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
-    assert signal.getsignal(signal.SIGALRM) == before
-    os.close(reading)
-    os.close(writing)
 
 
 def test_the_words_of_a_failure() -> None:
