@@ -39,7 +39,7 @@ from dfs.limits import FILE_BYTES_MAX, MIB
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 
     from dfs.client.open_files import OpenFile
     from dfs.core.namespace.records import Inode
@@ -122,6 +122,27 @@ class Client(NamespaceCalls):
     def loss_count(self) -> int:
         """How often dirty data was lost: whoever keeps copies of what was written may be wrong."""
         return self._flusher.loss_count
+
+    # ------------------------------------------------------------ leases
+
+    def attributes_good_s(self, ino: InodeId) -> float:
+        """For how many seconds the caller may remember what it was just told of an inode; 0: not
+        at all. Holds only for what is done with it before the next await."""
+        file = self._files.get(ino)
+        if file is not None and not file.dirty.is_clean:
+            return 0
+        return self.meta.records.inode_good_s(ino)
+
+    def name_good_s(self, parent: InodeId, name: bytes, ino: InodeId) -> float:
+        """The same for the name leading to this inode, or to NOTHING."""
+        return self.meta.records.entry_good_s(parent, name, ino)
+
+    def tell_when_forgotten(
+        self, forget: Callable[[Collection[InodeId] | None], Awaitable[None]]
+    ) -> None:
+        """Whoever remembers anything has it forgotten by `forget`: these inodes with all names in
+        them, or everything (None). Nobody else may change it before that returns."""
+        self.meta.leases.forget_elsewhere = forget
 
     # ------------------------------------------------------------ open files
 

@@ -17,7 +17,7 @@ from dfs.errors import DfsError, Fenced
 from dfs.limits import KEEP_ALIVE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Collection
 
     from dfs.client.record_cache import RecordCache
     from dfs.client.session import MetaLink, MetaSession
@@ -32,10 +32,7 @@ life that was answered. The rest is for clocks that do not run alike."""
 GIVEN_BACK_PER_MESSAGE_MAX: Final = 1000
 
 
-Touched = dict["InodeId", tuple[bytes, ...]]
-
-
-async def _nowhere(_: Touched | None) -> None:
+async def _nowhere(_: Collection[InodeId] | None) -> None:
     """Nobody was told of anything."""
 
 
@@ -47,8 +44,9 @@ class LeaseHolder:
         self._records = records
         self._wait_s = KEEP_ALIVE_S
         self._session_ttl_s = 0.0
-        self.forget_elsewhere: Callable[[Touched | None], Awaitable[None]] = _nowhere
-        """Makes whoever was told of leased records forget these, or all of them (None)."""
+        self.forget_elsewhere: Callable[[Collection[InodeId] | None], Awaitable[None]] = _nowhere
+        """Makes whoever was told of leased records forget these inodes and the names in them, or
+        everything (None)."""
 
     def begin(self, session_ttl_s: float, sent_s: float) -> None:
         """The session was opened, by a request that was sent at `sent_s`."""
@@ -77,7 +75,7 @@ class LeaseHolder:
         session = self._session
         dropped = self._records.dropped(GIVEN_BACK_PER_MESSAGE_MAX)
         if dropped:
-            await self.forget_elsewhere(dict.fromkeys(dropped, ()))
+            await self.forget_elsewhere(dropped)
         sent_s = trio.current_time()
         request = KeepAlive(
             session_id=link.session_id,
@@ -111,8 +109,7 @@ class LeaseHolder:
         await self.forget_elsewhere(None)
 
     async def _answer(self, link: MetaLink, recalls: tuple[Recall, ...]) -> None:
-        for recall in recalls:
-            await self.forget_elsewhere(recall.touched)
+        await self.forget_elsewhere([ino for recall in recalls for ino in recall.touched])
         numbers = tuple(recall.number for recall in recalls)
         request = AnswerRecalls(session_id=link.session_id, numbers=numbers)
         try:

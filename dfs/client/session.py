@@ -102,9 +102,9 @@ class MetaSession:
         self._held = held
         self._on_lost = on_lost
         self.records = RecordCache()
-        self._leases = LeaseHolder(self, self.records)
+        self.leases = LeaseHolder(self, self.records)
         self._rpcs = [
-            RpcClient[MetaReply](environment, a, MetaReply, before_close=self._leases.forget_all)
+            RpcClient[MetaReply](environment, a, MetaReply, before_close=self.leases.forget_all)
             for a in addresses
         ]
         self._causes: dict[str, str] = {}
@@ -144,7 +144,7 @@ class MetaSession:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 nursery.start_soon(self._keep_linked)
-                nursery.start_soon(self._leases.run)
+                nursery.start_soon(self.leases.run)
                 nursery.start_soon(self.ops.run)
                 task_status.started()
 
@@ -194,7 +194,7 @@ class MetaSession:
 
     async def _open_session(self, rpc: RpcClient[MetaReply]) -> None:
         is_return = self.session_id != _NO_SESSION
-        await self._leases.forget_all()
+        await self.leases.forget_all()
         self.ops.forget_releases()
         held = self._held() + self.ops.journal.held_creations()
         request = OpenSession(
@@ -217,7 +217,7 @@ class MetaSession:
             await self._hold_again(link, held)
         self._take_map(reply.cluster_map)
         self.delete_number = reply.delete_number
-        self._leases.begin(reply.session_ttl_s, sent_s)
+        self.leases.begin(reply.session_ttl_s, sent_s)
         self._link = link
         self._causes.clear()
         self._broken = trio.Event()
@@ -331,7 +331,7 @@ class MetaSession:
         """Learn a newer cluster map if there is one."""
         link = self._link
         if link is not None:
-            await self._leases.ask_news(link)
+            await self.leases.ask_news(link)
 
     def take_news(self, reply: KeepAliveReply) -> None:
         """What a keep-alive brought."""

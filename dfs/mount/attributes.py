@@ -68,7 +68,7 @@ def requested_changes(
 
 
 def entry_attributes(inode: Inode, node_id: int) -> pyfuse3.EntryAttributes:
-    """The inode as the kernel wants it. Nothing may be cached: no lease backs it (I4)."""
+    """The inode as the kernel wants it, not to be cached."""
     assert node_id > 0
     entry = pyfuse3.EntryAttributes()
     entry.st_ino = pyfuse3.InodeT(node_id)

@@ -4,7 +4,7 @@ It knows pyfuse3 and `dfs.client`, and nothing of servers, blocks or records' ke
 wrapped by `answered`, so that every failure is an errno.
 
 Node ids are inode numbers, except that the kernel's root (1) is whatever directory was mounted.
-Nothing is cached by the kernel across operations: time-outs are zero, no lease backs them (I4).
+The kernel remembers what the client has leased, and no longer (I4): see `kernel_caches`.
 Lookup counts are not kept: an inode lives as long as it has a name or is open. Of those whose last
 name went through this mount, the attributes are remembered until the kernel forgets them, for a
 process whose directory was removed under it.
@@ -25,6 +25,7 @@ import trio
 
 from dfs.client.directory import DirectoryHandle
 from dfs.client.namespace_calls import CAPABILITY_XATTR
+from dfs.client.record_cache import NOTHING
 from dfs.errors import FsError
 from dfs.mount.answers import answered
 from dfs.mount.attributes import (
@@ -38,6 +39,7 @@ from dfs.mount.attributes import (
 from dfs.mount.fusetap.session import FuseSession
 from dfs.mount.fusetap.wire import OpenFlag, handle_with_flags
 from dfs.mount.introspection import VIRTUAL_PREFIXES, virtual_xattr
+from dfs.mount.kernel_caches import KernelCaches
 from dfs.mount.moved_directories import MovedDirectories
 from dfs.mount.set_id import SetIdRule
 from dfs.types import ROOT, Credentials, InodeId
@@ -85,6 +87,8 @@ class FuseOperations(pyfuse3.Operations):
         self._versions: OrderedDict[InodeId, tuple[int, int]] = OrderedDict()
         self._removed: dict[InodeId, Inode] = {}
         self.moved = MovedDirectories()
+        self.caches = KernelCaches(self.session.advance_dentry_epoch, node_id=self._node_id)
+        client.tell_when_forgotten(self.caches.forget)
         self.ready = trio.Event()
         """Set when the kernel has agreed on the protocol."""
 
@@ -102,7 +106,11 @@ class FuseOperations(pyfuse3.Operations):
         return pyfuse3.ROOT_INODE if ino == self._root else ino
 
     def _entry(self, inode: Inode) -> EntryAttributes:
-        return entry_attributes(inode, self._node_id(inode.ino))
+        """No await may come between here and the answer: the lease might go (I4)."""
+        entry = entry_attributes(inode, self._node_id(inode.ino))
+        good_s = self._client.attributes_good_s(inode.ino)
+        entry.attr_timeout = self.caches.attributes_s(inode.ino, good_s)
+        return entry
 
     # ------------------------------------------------------------ names
 
@@ -111,10 +119,28 @@ class FuseOperations(pyfuse3.Operations):
         parent = self._ino(parent_inode)
         if name in (b".", b".."):
             return await self._dot(parent, name)
-        inode = await self._client.lookup(parent, name)
+        try:
+            inode = await self._client.lookup(parent, name)
+        except FsError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            return self._absent(parent, name)
         if inode.is_directory:
             await self.moved.found(self._node_id(inode.ino), (parent_inode, name))
-        return self._entry(inode)
+        entry = self._entry(inode)
+        good_s = self._client.name_good_s(parent, name, inode.ino)
+        entry.entry_timeout = self.caches.name_s(good_s)
+        return entry
+
+    def _absent(self, parent: InodeId, name: bytes) -> EntryAttributes:
+        """The kernel may remember that there is no such name, or is told ENOENT."""
+        good_s = self.caches.name_s(self._client.name_good_s(parent, name, NOTHING))
+        if good_s == 0:
+            raise FsError(errno.ENOENT)
+        entry = pyfuse3.EntryAttributes()
+        entry.st_ino = pyfuse3.InodeT(0)
+        entry.entry_timeout = good_s
+        return entry
 
     async def _dot(self, ino: InodeId, name: bytes) -> EntryAttributes:
         """What NFS servers and open_by_handle_at(2) ask; the mount's root is its own parent."""

@@ -154,6 +154,7 @@ class MountProcess:
 
     async def _announce(self, operations: FuseOperations) -> None:
         await operations.ready.wait()
+        await operations.caches.start()
         if self._entry is not None:
             await trio.to_thread.run_sync(_raise_read_ahead, self._entry.device)
         leave_trace(self._trace)

@@ -31,6 +31,8 @@ from dfs.types import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection
+
     from dfs.core.namespace.records import Inode, Record
 
 R = TypeVar("R")
@@ -92,6 +94,8 @@ class MemoryClient:
         self.failure: Exception | None = None
         """Raised by the next method that asks a server."""
         self.loss_count = 0
+        self.good_s = 0.0
+        """For how long everything is leased."""
         self.now_ns = START_NS
         self.settings = VolumeSettings(ClusterId("c" * 32), 1 << 20)
         self.cluster_map = ClusterMap(MapEpoch(1), (), copies=2, min_copies=1)
@@ -135,6 +139,17 @@ class MemoryClient:
         if inode is not None and (inode.is_directory or inode.nlink == 0):
             self.view.records.pop(inode_key(inode.ino), None)
         return inode
+
+    def attributes_good_s(self, ino: InodeId) -> float:
+        return self.good_s
+
+    def name_good_s(self, parent: InodeId, name: bytes, ino: InodeId) -> float:
+        return self.good_s
+
+    def tell_when_forgotten(
+        self, forget: Callable[[Collection[InodeId] | None], Awaitable[None]]
+    ) -> None:
+        self.forget = forget
 
     async def lookup(self, parent: InodeId, name: bytes) -> Inode:
         if self.failure is not None:

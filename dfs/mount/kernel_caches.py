@@ -1,0 +1,117 @@
+"""What the kernel remembers of this mount, and for how long: never longer than a lease (I4).
+
+    the kernel remembers    | told it by                     | forgets it
+    an inode's attributes   | every answer that shows them   | when told (`forget`), or in time
+    what a name leads to    | lookups, also of absent names  | all names together, by one epoch
+
+The times are those of the lease, so that a mount whose process stands still is right all the same:
+the kernel asks again, and waits. Names given by a listing are looked up once before they are
+trusted: the kernel dates them when it reads the answer, which may be after their recall.
+
+Forgetting takes no lock that a request under way could hold: attributes are marked, and the epoch
+is counted up. Pages follow the attributes: the kernel drops them when it sees other ones.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+import pyfuse3
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+
+    from dfs.types import InodeId
+
+log = logging.getLogger(__name__)
+
+FORGET_PATIENCE_S: Final = 1.0
+"""More than any of it takes, unless the mount is just being taken off."""
+TOLD_MAX: Final = 1 << 18
+"""Inodes of which it is noted that the kernel may remember them; more are not told for long."""
+
+
+class KernelCaches:
+    """`advance_epoch` makes all names doubtful, or says that this kernel cannot (False)."""
+
+    def __init__(
+        self,
+        advance_epoch: Callable[[], bool],
+        mark_attributes: Callable[[int], None] = lambda ino: pyfuse3.invalidate_inode(
+            pyfuse3.InodeT(ino), attr_only=True
+        ),
+        node_id: Callable[[InodeId], int] = int,
+    ) -> None:
+        self._advance_epoch = advance_epoch
+        self._mark_attributes = mark_attributes
+        self._node_id = node_id
+        self._has_epochs = False
+        self._attributes: dict[InodeId, float] = {}
+        """Inode → until when the kernel may remember its attributes."""
+        self._names_until_s = 0.0
+        """Until when it may remember any name."""
+        self._forgetting = trio.Lock()
+        """Who comes second waits for the epoch that the first has begun."""
+
+    async def start(self) -> None:
+        """Find out what this kernel can; before the first request is answered."""
+        try:
+            self._has_epochs = await trio.to_thread.run_sync(self._advance_epoch)
+        except OSError as error:
+            log.info("names are not cached: %s", error)
+
+    # ------------------------------------------------------------ telling
+
+    def attributes_s(self, ino: InodeId, good_s: float) -> float:
+        """For how long the kernel is told to remember the attributes, of `good_s` that it might."""
+        if good_s <= 0:
+            return 0
+        if len(self._attributes) >= TOLD_MAX and ino not in self._attributes:
+            self._drop_past()
+            if len(self._attributes) >= TOLD_MAX:
+                return 0
+        self._attributes[ino] = trio.current_time() + good_s
+        return good_s
+
+    def name_s(self, good_s: float) -> float:
+        """The same for what a name leads to."""
+        if good_s <= 0 or not self._has_epochs:
+            return 0
+        self._names_until_s = max(self._names_until_s, trio.current_time() + good_s)
+        return good_s
+
+    def _drop_past(self) -> None:
+        now_s = trio.current_time()
+        for ino in [ino for ino, until_s in self._attributes.items() if until_s < now_s]:
+            del self._attributes[ino]
+
+    # ------------------------------------------------------------ forgetting
+
+    async def forget(self, inos: Collection[InodeId] | None) -> None:
+        """Return when the kernel asks again about these inodes, or all, and about every name."""
+        async with self._forgetting:
+            await self._forget(inos)
+
+    async def _forget(self, inos: Collection[InodeId] | None) -> None:
+        now_s = trio.current_time()
+        asked: Iterable[InodeId] = list(self._attributes) if inos is None else inos
+        told = {ino: self._attributes.pop(ino, 0.0) for ino in asked}
+        doubtful = [ino for ino, until_s in told.items() if until_s > now_s]
+        has_names = self._names_until_s > now_s
+        self._names_until_s = 0.0
+        if not doubtful and not has_names:
+            return
+
+        def tell_kernel() -> None:
+            if has_names:
+                self._advance_epoch()
+            for ino in doubtful:
+                try:
+                    self._mark_attributes(self._node_id(ino))
+                except OSError as error:
+                    log.debug("inode %d is not cached: %s", ino, error)
+
+        with trio.move_on_after(FORGET_PATIENCE_S):
+            await trio.to_thread.run_sync(tell_kernel, abandon_on_cancel=True)
