@@ -43,7 +43,12 @@ from dfs.errors import (
     RemoteProtocolError,
     RetryableError,
 )
-from dfs.limits import CALL_TIMEOUT_S, INODE_RANGE_COUNT
+from dfs.limits import (
+    CALL_TIMEOUT_S,
+    INODE_RANGE_COUNT,
+    NAMES_CACHED_MAX,
+    RECORDS_CACHED_MAX,
+)
 from dfs.rpc.client import RpcClient
 from dfs.types import ClusterMap, InodeId, SessionId, VolumeSettings
 
@@ -101,7 +106,7 @@ class MetaSession:
         self._config = config
         self._held = held
         self._on_lost = on_lost
-        self.records = RecordCache()
+        self.records = RecordCache(records_max=RECORDS_CACHED_MAX, names_max=NAMES_CACHED_MAX)
         self.leases = LeaseHolder(self, self.records)
         self._rpcs = [
             RpcClient[MetaReply](environment, a, MetaReply, before_close=self.leases.forget_all)

@@ -25,6 +25,7 @@ from tests.simulation.workloads.orphan_keeper import OrphanKeeperOptions, make_o
 from tests.simulation.workloads.recreator import RecreatorOptions, make_recreators
 from tests.simulation.workloads.reopener import ReopenerOptions, make_reopeners
 from tests.simulation.workloads.ring import RingOptions, make_ring_turners
+from tests.simulation.workloads.signaller import SignallerOptions, make_signallers
 from tests.simulation.workloads.slot_writer import SlotWriterOptions, make_slot_writers
 from tests.simulation.workloads.writer import WriterOptions, make_writers
 
@@ -61,6 +62,7 @@ WORKLOADS = {
     "orphan_keeper": WorkloadKind(OrphanKeeperOptions, make_orphan_keepers),
     "linker": WorkloadKind(LinkerOptions, make_linkers),
     "reopener": WorkloadKind(ReopenerOptions, make_reopeners),
+    "signaller": WorkloadKind(SignallerOptions, make_signallers),
     "ring": WorkloadKind(RingOptions, make_ring_turners),
     "contender": WorkloadKind(ContenderOptions, make_contenders),
 }

@@ -9,7 +9,7 @@ BUGS = (
         "change-without-a-recall",
         "An op is applied though others remember what it changes.",
         "I4",
-        ("contention", "quiet"),
+        ("leases",),
         (
             Change(
                 "dfs.meta.recalls",
@@ -23,10 +23,10 @@ BUGS = (
         ),
     ),
     Bug(
-        "lease-given-after-the-look",
+        "lease-given-though-claimed",
         "What is claimed for a change is leased to others all the same.",
         "I4",
-        ("contention", "slow"),
+        ("leases", "lease-links"),
         (
             Change(
                 "dfs.core.leases",
@@ -42,7 +42,7 @@ BUGS = (
         "any-name-forgotten-counts-for-all",
         "Who has forgotten one name of a directory counts as having forgotten all of them.",
         "I4",
-        ("contention",),
+        ("leases", "lease-links"),
         (
             Change(
                 "dfs.core.leases",
@@ -59,7 +59,7 @@ BUGS = (
         "own-leases-are-never-in-the-way",
         "An op changes what its own session remembers and has not forgotten.",
         "I4",
-        ("hard-links", "contention"),
+        ("leases",),
         (
             Change(
                 "dfs.core.leases",
@@ -86,7 +86,7 @@ BUGS = (
         "recalled-and-not-forgotten",
         "A client answers recalls and goes on to remember.",
         "I4",
-        ("contention", "quiet"),
+        ("leases",),
         (
             Change(
                 "dfs.client.record_cache",
@@ -104,7 +104,7 @@ BUGS = (
         "answer-overtaken-by-a-recall-is-kept",
         "An answer is remembered though a recall has overtaken it.",
         "I4",
-        ("contention", "slow"),
+        ("leases", "lease-links"),
         (
             Change(
                 "dfs.client.record_cache",
@@ -121,7 +121,7 @@ BUGS = (
         "answers-in-flux-are-kept",
         "An answer is remembered while an own op that changes it is under way.",
         "I4",
-        ("contention", "slow"),
+        ("leases", "lease-links"),
         (
             Change(
                 "dfs.client.record_cache",
@@ -150,7 +150,7 @@ BUGS = (
         "own-change-not-forgotten",
         "A client remembers what was there before its own op.",
         "I4",
-        ("quiet",),
+        ("leases",),
         (
             Change(
                 "dfs.client.record_cache",
@@ -173,7 +173,7 @@ BUGS = (
         "leases-outlive-the-session",
         "A client trusts what it remembers however long it has heard nothing.",
         "I4",
-        ("sleepers", "expiry", "network"),
+        ("lease-links",),
         (
             Change(
                 "dfs.client.record_cache",
@@ -190,7 +190,7 @@ BUGS = (
         "leases-outlive-the-link",
         "A client remembers what was leased to it over a link that is gone.",
         "I4",
-        ("network", "links", "meta-crash"),
+        ("lease-links", "lease-crashes"),
         (
             Change(
                 "dfs.client.session",
@@ -209,10 +209,10 @@ BUGS = (
             Change(
                 "dfs.rpc.link",
                 """
-            self._on_close()
+                await self._before_close()
 """,
                 """
-            pass
+                await trio.lowlevel.checkpoint()
 """,
             ),
         ),
@@ -221,7 +221,7 @@ BUGS = (
         "strangers-are-not-waited-for",
         "A server that was started again changes what sessions of before may remember.",
         "I4",
-        ("meta-crash", "network"),
+        ("lease-crashes", "lease-links"),
         (
             Change(
                 "dfs.meta.recalls",
@@ -238,7 +238,7 @@ BUGS = (
         "end-of-a-link-taken-for-an-answer",
         "A session's leases end with any link, also when its client has not noticed.",
         "I4",
-        ("network", "links"),
+        ("lease-links",),
         (
             Change(
                 "dfs.rpc.server",
@@ -256,7 +256,7 @@ BUGS = (
         "leases-given-back-without-forgetting",
         "A lease is given back while an answer that renews it here is under way.",
         "I4",
-        ("small-limits", "large-directory"),
+        ("lease-small",),
         (
             Change(
                 "dfs.client.record_cache",
