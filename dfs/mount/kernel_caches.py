@@ -14,6 +14,7 @@ is counted up. Pages follow the attributes: the kernel drops them when it sees o
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Final
 
@@ -54,6 +55,7 @@ class KernelCaches:
         """Until when it may remember any name."""
         self._forgetting = trio.Lock()
         """Who comes second waits for the epoch that the first has begun."""
+        self._is_over = False
 
     async def start(self) -> None:
         """Find out what this kernel can; before the first request is answered."""
@@ -92,7 +94,13 @@ class KernelCaches:
     async def forget(self, inos: Collection[InodeId] | None) -> None:
         """Return when the kernel asks again about these inodes, or all, and about every name."""
         async with self._forgetting:
-            await self._forget(inos)
+            if not self._is_over:
+                await self._forget(inos)
+
+    async def stop(self) -> None:
+        """The mount is off: its kernel remembers nothing, and is not to be told anything."""
+        async with self._forgetting:
+            self._is_over = True
 
     async def _forget(self, inos: Collection[InodeId] | None) -> None:
         now_s = trio.current_time()
@@ -108,10 +116,12 @@ class KernelCaches:
             if has_names:
                 self._advance_epoch()
             for ino in doubtful:
-                try:
+                # Not there: the kernel has dropped the inode already.
+                with contextlib.suppress(FileNotFoundError):
                     self._mark_attributes(self._node_id(ino))
-                except OSError as error:
-                    log.debug("inode %d is not cached: %s", ino, error)
 
-        with trio.move_on_after(FORGET_PATIENCE_S):
-            await trio.to_thread.run_sync(tell_kernel, abandon_on_cancel=True)
+        try:
+            with trio.move_on_after(FORGET_PATIENCE_S):
+                await trio.to_thread.run_sync(tell_kernel, abandon_on_cancel=True)
+        except OSError as error:
+            log.info("the kernel cannot be told to forget: %s", error)

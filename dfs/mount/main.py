@@ -136,6 +136,8 @@ class MountProcess:
         try:
             await self._serve(operations)
         finally:
+            with trio.CancelScope(shield=True):
+                await operations.caches.stop()
             operations.session.close(unmount=self._is_attached)
         log.info("unmounted; making everything durable")
 

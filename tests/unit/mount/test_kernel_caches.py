@@ -114,6 +114,15 @@ async def test_a_kernel_that_does_not_answer_is_not_waited_for_for_ever() -> Non
     kernel.gate.set()
 
 
+async def test_a_mount_that_is_off_is_told_nothing() -> None:
+    kernel = Kernel()
+    caches = await made(kernel)
+    caches.name_s(50)
+    await caches.stop()
+    await caches.forget(None)
+    assert kernel.told == []
+
+
 async def test_no_more_is_told_than_can_be_noted(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
 ) -> None:
