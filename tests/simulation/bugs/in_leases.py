@@ -39,23 +39,6 @@ BUGS = (
         ),
     ),
     Bug(
-        "any-name-forgotten-counts-for-all",
-        "Who has forgotten one name of a directory counts as having forgotten all of them.",
-        "I4",
-        ("leases", "lease-links"),
-        (
-            Change(
-                "dfs.core.leases",
-                """
-                if forgotten is None or not names <= forgotten:
-""",
-                """
-                if forgotten is None:
-""",
-            ),
-        ),
-    ),
-    Bug(
         "own-leases-are-never-in-the-way",
         "An op changes what its own session remembers and has not forgotten.",
         "I4",
@@ -193,26 +176,16 @@ BUGS = (
         ("lease-links", "lease-crashes"),
         (
             Change(
-                "dfs.client.session",
+                "dfs.client.record_cache",
                 """
-        self.records.forget_all()
-        self._link = None
-        self._linked = trio.Event()
-        self._broken.set()
+        self._leases.clear()
+        self._given_back.clear()
+        self._forgotten.clear()
+        self._name_count = 0
 """,
                 """
-        self._link = None
-        self._linked = trio.Event()
-        self._broken.set()
-""",
-            ),
-            Change(
-                "dfs.rpc.link",
-                """
-                await self._before_close()
-""",
-                """
-                await trio.lowlevel.checkpoint()
+        self._given_back.clear()
+        self._forgotten.clear()
 """,
             ),
         ),
@@ -230,24 +203,6 @@ BUGS = (
 """,
                 """
         if recalls:
-""",
-            ),
-        ),
-    ),
-    Bug(
-        "end-of-a-link-taken-for-an-answer",
-        "A session's leases end with any link, also when its client has not noticed.",
-        "I4",
-        ("lease-links",),
-        (
-            Change(
-                "dfs.rpc.server",
-                """
-                self._connection.is_open = False
-""",
-                """
-                self._connection.is_open = False
-                self._on_end(self._connection)
 """,
             ),
         ),
