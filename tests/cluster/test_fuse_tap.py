@@ -318,6 +318,24 @@ def test_a_root_without_cap_fsetid_is_like_a_user(program_file: Path, how: str) 
     assert not has_capability(program_file)
 
 
+def test_a_chown_of_nothing_takes_set_id_bits(program_file: Path) -> None:
+    """Root's and the owner's; nobody else's (chown_common(), setattr_prepare())."""
+    os.removexattr(program_file, "security.capability")
+    program = "import os,sys; os.setuid(int(sys.argv[2])); os.chown(sys.argv[1], -1, -1)"
+    for uid, is_taken in ((0, True), (USER, True), (USER - 1, False)):
+        program_file.chmod(0o6777)
+        command = [sys.executable, "-c", program, str(program_file), str(uid)]
+        subprocess.run(command, check=True, cwd="/")
+        assert set_id_of(program_file) == (0 if is_taken else SET_ID)
+
+
+@pytest.mark.parametrize("how", ["write", "truncate", "open"])
+def test_somebody_elses_change_takes_set_id_bits(program_file: Path, how: str) -> None:
+    change(program_file, how, USER - 1)
+    assert set_id_of(program_file) == 0
+    assert not has_capability(program_file)
+
+
 def test_the_writer_counts_not_who_opened_the_file(program_file: Path) -> None:
     """Both ways; a user's program writes through root's descriptor, root through a user's."""
     program = "import os,sys; os.setuid(int(sys.argv[1])); os.write(1, b'x')"
