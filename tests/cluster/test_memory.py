@@ -1,6 +1,6 @@
 """Goal: memory stays bounded however much data goes through: under 300 MiB for every process.
 
-Method: stream a file of `DFS_MEMORY_GIB` (2; 8 for the documented figure) through a mount and read
+Method: stream a file of `DFS_MEMORY_GIB` (1; 8 for the documented figure) through a mount and read
 it back, while the resident size of mount and servers is sampled.
 """
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 MIB = 1 << 20
-PIECES = int(float(os.environ.get("DFS_MEMORY_GIB", "2")) * 1024)
+PIECES = int(float(os.environ.get("DFS_MEMORY_GIB", "1")) * 1024)
 RESIDENT_BYTES_MAX = 300 * MIB
 
 

@@ -2,7 +2,8 @@
 
 Faults injected here: bytes arrive late, cut into pieces at any place; now and then a connection
 stalls; `break_connection` loses one with a random part of what was on its way, `lose_silently`
-without a word to either end (a half-open link, as a forgetful router makes them); `cut` stops all
+without a word to either end (a half-open link, as a forgetful router makes them); `linger` and
+`give_up` lose it for its client only, and what that has sent arrives much later; `cut` stops all
 traffic between two hosts until `heal`, after which TCP would deliver what waited; `slow` makes
 their link slow. When a process dies its connections end; when its machine loses power
 nobody is told: the other side hears nothing until the machine is back.
@@ -199,7 +200,7 @@ class SimNetwork:
         self.awaited: dict[Pipe, None] = {}
         """Pipes that somebody waits at, or has waited since the last heal."""
         self._last_words: list[Pipe] = []
-        """What dead processes sent before they died."""
+        """What dead processes sent before they died, and what lingers on links given up."""
         self.observers: list[Callable[[Connection, Process, SeenPacket], None]] = []
         """Called with every packet as it leaves: (connection, sender, packet)."""
 
@@ -305,6 +306,24 @@ class SimNetwork:
         for pipe in connection.pipes:
             pipe.darken()
         self._trace.note(f"loses {connection}, and tells nobody", who="network")
+
+    def linger(self, chooser: random.Random, seconds: float) -> Connection | None:
+        """Let what the client of one connection sends take so long. None if there is none."""
+        if not self._connections:
+            return None
+        connection = chooser.choice(list(self._connections.values()))
+        connection.to_server.linger(trio.current_time() + seconds)
+        self._trace.note(f"delays requests on {connection} by {seconds:.3f} s", who="network")
+        return connection
+
+    def give_up(self, connection: Connection) -> None:
+        """Tell the client of a connection that it is lost. What it has sent still arrives."""
+        if self._connections.pop(connection.number, None) is None:
+            return
+        connection.to_client.reset(0)
+        connection.to_server.reset(connection.to_server.chunk_count)
+        self._last_words.append(connection.to_server)
+        self._trace.note(f"loses {connection}, requests linger", who="network")
 
     def slow(self, host: str, other: str, latency_s: float | None) -> None:
         """Let every piece between two hosts take about this long; None: as usual."""

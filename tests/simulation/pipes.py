@@ -83,6 +83,11 @@ class Pipe:
         if self._reading is not None:
             self._reading.set(self.next_arrival_s)
 
+    def linger(self, until_s: float) -> None:
+        """Let nothing that is on its way, or is sent from now on, arrive before then."""
+        self._last_arrival_s = max(self._last_arrival_s, until_s)
+        self._chunks = deque((max(arrival_s, until_s), data) for arrival_s, data in self._chunks)
+
     def end(self) -> None:
         """The sender closed: what is on its way still arrives."""
         self._is_ended = True

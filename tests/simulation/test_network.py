@@ -243,3 +243,41 @@ async def test_the_end_of_a_process_is_not_heard_over_a_half_open_connection(
     with trio.move_on_after(3600) as scope:
         await near.receive_some(4096)
     assert scope.cancelled_caught
+
+
+async def test_what_lingers_arrives_after_its_client_was_told_that_the_link_is_lost(
+    autojump_clock: object,
+) -> None:
+    pair = _Pair()
+    near, far = await pair.open()
+    connection = pair.network.linger(random.Random(1), 5.0)
+    assert connection is not None
+    await near.send_all(_packets(10))
+    pair.network.give_up(connection)
+    with pytest.raises(trio.BrokenResourceError):
+        await near.receive_some(4096)
+    with pytest.raises(trio.BrokenResourceError):
+        await near.send_all(_packets(10))
+    received = bytearray()
+    with pytest.raises(trio.BrokenResourceError):
+        await _receive_into(received, far)
+    assert bytes(received) == _packets(10)
+    assert trio.current_time() >= 5.0
+
+
+async def test_what_lingers_counts_as_last_words_when_its_client_dies(
+    autojump_clock: object,
+) -> None:
+    pair = _Pair()
+    near, far = await pair.open()
+    connection = pair.network.linger(random.Random(1), 5.0)
+    assert connection is not None
+    await near.send_all(_packets(10))
+    pair.network.give_up(connection)
+    pair.client.kill()
+    with trio.move_on_after(10) as scope:
+        await pair.network.wait_drained(pair.client)
+    assert scope.cancelled_caught
+    assert await far.receive_some(4096) == _packets(10)
+    with trio.fail_after(1):
+        await pair.network.wait_drained(pair.client)

@@ -222,7 +222,7 @@ BUGS = (
         "session-on-any-link",
         "Requests that linger on an old link of a session are done after it was opened on another.",
         "I8",
-        ("reopen", "lost-answers"),
+        ("lingering", "reopen"),
         (
             Change(
                 "dfs.meta.sessions",
