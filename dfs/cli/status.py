@@ -65,7 +65,7 @@ def _print_for_people(name: str, status: StatusReply, health: Health) -> None:
     columns = ["chunk server", "zone", "state", ">used", ">free", ">blocks", ">heard", "address"]
     print_table(columns, [_server_row(one) for one in status.servers])
     if status.sessions:
-        columns = [">session", "client", ">open", ">heard"]
+        columns = [">session", "client", ">open", ">leases", ">heard"]
         print_table(columns, [_session_row(one) for one in status.sessions])
 
 
@@ -85,4 +85,4 @@ def _server_row(one: ServerStatus) -> list[str]:
 
 def _session_row(one: SessionStatus) -> list[str]:
     heard = f"{one.silent_s:.1f} s ago"
-    return [str(one.session_id), one.client, str(one.held_count), heard]
+    return [str(one.session_id), one.client, str(one.held_count), str(one.lease_count), heard]

@@ -13,6 +13,7 @@ sessions of whose records it is said that they may remember something.
 from __future__ import annotations
 
 import itertools
+import logging
 from collections import deque
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
     from dfs.core.leases import Touched
     from dfs.core.namespace.records import Record
+
+log = logging.getLogger(__name__)
 
 THE_SERVER = SessionId(0)
 
@@ -49,14 +52,19 @@ class _Outbox:
     def __init__(self) -> None:
         self.queue: deque[Recall] = deque()
         self.unanswered: dict[int, tuple[Claim, Touched, trio.Event]] = {}
+        self.ticks = 0
+        """Since when the oldest unanswered recall waits."""
         self.filled = trio.Event()
 
 
 class Recalls:
     """All leases, and the recalls under way."""
 
-    def __init__(self, strangers: Iterable[SessionId]) -> None:
+    def __init__(self, strangers: Iterable[SessionId], *, ticks_max: int) -> None:
+        """`ticks_max`: that many calls of `tick` make a session's life."""
+        assert ticks_max > 0
         self.leases = Leases()
+        self._ticks_max = ticks_max
         self._strangers = dict.fromkeys(strangers)
         self._numbers = itertools.count(1)
         self._outboxes: dict[SessionId, _Outbox] = {}
@@ -90,6 +98,8 @@ class Recalls:
         answers = [self._recall(claim, *each) for each in conflict.recalls.items()]
         for answered in answers:
             await answered.wait()
+        if self._strangers:
+            log.info("changes wait for %d sessions from before the restart", len(self._strangers))
         await self._no_stranger.wait()
 
     @asynccontextmanager
@@ -140,8 +150,19 @@ class Recalls:
         for number in numbers:
             if number in outbox.unanswered:
                 claim, touched, answered = outbox.unanswered.pop(number)
+                outbox.ticks = 0
                 self.leases.forget(claim, session_id, touched)
                 answered.set()
+
+    def tick(self) -> list[SessionId]:
+        """Sessions that have answered no recall for a session's life, told once. What they may
+        remember keeps others waiting until `forget_all`."""
+        deaf = []
+        for session_id, outbox in self._outboxes.items():
+            outbox.ticks = outbox.ticks + 1 if outbox.unanswered else 0
+            if outbox.ticks == self._ticks_max:
+                deaf.append(session_id)
+        return deaf
 
     def forget_all(self, session_id: SessionId) -> None:
         """The session has forgotten everything, or is over."""

@@ -16,6 +16,7 @@ batch in flight be finished.
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING
 
 import trio
@@ -111,7 +112,8 @@ class MetaServer:
         self.committer = Committer(store, owner, engine.limits)
         self._reaper = Reaper(self.committer, holds, lifetimes, environment, volume.orphans)
         deletions = Deletions(owner.shard_epoch)
-        recalls = Recalls(s.session_id for s in volume.sessions if s.may_remember)
+        strangers = [one.session_id for one in volume.sessions if one.may_remember]
+        recalls = Recalls(strangers, ticks_max=math.ceil(config.session_ttl_s / tick_s))
         applier = Applier(self.committer, holds, self._reaper, deletions, recalls, self._spawn)
         self._sessions = Sessions(store, applier, lifetimes, volume.sessions)
         self._cluster = Cluster(self.committer, volume)

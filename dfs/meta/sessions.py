@@ -5,6 +5,7 @@
 | open, on one link | done if they come by that link, else answered Disconnected: open it again |
 | known from before a restart | answered Disconnected, until it is opened again |
 | expired or closed | answered Fenced |
+| deaf: it does not answer a recall | answered Fenced; it expires when its leases surely have |
 
 A session belongs to the link on which it was opened last. So whatever lingers on an older link can
 change nothing any more: no late release lets go of what was opened since.
@@ -65,6 +66,8 @@ class Session:
         self.link_number = link_number
         self.may_remember = record.may_remember
         """It may be given leases: its record says so, or is about to say that no more."""
+        self.is_deaf = False
+        """It had a session's whole life to answer a recall, and did not."""
 
 
 class Sessions:
@@ -97,7 +100,7 @@ class Sessions:
         Raises Fenced when there is none (any more), Disconnected when it has to be opened again.
         """
         session = self._sessions.get(session_id)
-        if session is None:
+        if session is None or session.is_deaf:
             raise _fenced(session_id)
         if session.link_number != link.number:
             raise Disconnected(f"session {session_id} has to be opened again on this link")
@@ -127,7 +130,7 @@ class Sessions:
         self, request: OpenSession, link: LinkLike
     ) -> tuple[Session, SessionRecord]:
         session = self._sessions.get(request.session_id)
-        if session is None:
+        if session is None or session.is_deaf:
             raise _fenced(request.session_id)
         session.link_number = link.number
         # A client forgets what it had leased when it loses the link.
@@ -180,22 +183,31 @@ class Sessions:
         """From this moment on the session may remember the inode, if it is still on this link and
         nobody is about to change the inode. What has no name is not worth it."""
         session = self._sessions.get(session_id)
-        if session is None or session.link_number != link.number:
+        if session is None or session.is_deaf or session.link_number != link.number:
             return False
         if not session.may_remember or inode.nlink == 0:
             return False
         return self._recalls.leases.grant(session_id, inode.ino)
 
-    def link_ended(self, link: LinkLike) -> None:
-        """The other side has closed the link in order. A client forgets its leases before it does
-        that, and a process that died remembers nothing."""
-        for session_id, session in self._sessions.items():
+    def link_ended(self, link: LinkLike, is_orderly: bool) -> None:
+        """A link is gone. What its client has sent and still waits is not done behind its back: if
+        it lives it sends that again, and if not its successor can trust what it finds.
+
+        A client forgets its leases before it closes a link in order, and a process that died
+        remembers nothing. Of a client whose link broke neither is known.
+        """
+        for session in self._sessions.values():
             if session.link_number == link.number:
                 session.link_number = NO_LINK
-                self._recalls.forget_all(session_id)
-                if session.may_remember:
-                    session.may_remember = False
-                    self._applier.spawn(partial(self._note_forgotten, session))
+                session.stream.drop_waiting(Disconnected("the link is gone"))
+                if is_orderly:
+                    self._forget(session)
+
+    def _forget(self, session: Session) -> None:
+        self._recalls.forget_all(session.session_id)
+        if session.may_remember:
+            session.may_remember = False
+            self._applier.spawn(partial(self._note_forgotten, session))
 
     # ------------------------------------------------------------ ending
 
@@ -216,6 +228,9 @@ class Sessions:
             for session_id in self._lifetimes.tick(now_s):
                 self._end(session_id, "it was silent for too long")
                 assert session_id not in self._sessions
+            for session_id in self._recalls.tick():
+                log.warning("session %d does not answer a recall: it is fenced", session_id)
+                self._sessions[session_id].is_deaf = True
             try:
                 await self._remove_records()
             except SETBACKS as error:
@@ -256,6 +271,7 @@ class Sessions:
                 session_id=session_id,
                 client=session.client,
                 held_count=len(self._holds.held_by(session_id)),
+                lease_count=self._recalls.leases.count(session_id),
                 last_op=session.stream.numbers.told,
                 silent_s=self._lifetimes.silent_s(session_id, now_s),
             )

@@ -339,6 +339,11 @@ class OpStream:
         if attempt.numbered.has_hold:
             self._applier.holds.drop(self.session_id, (result.inode.ino,))
 
+    def drop_waiting(self, error: DfsError) -> None:
+        """What is not applied yet will not be, unless it is sent again."""
+        if self._queue:
+            self._drop_from(self._queue[0].number, error)
+
     def _drop_from(self, number: OpNumber, error: DfsError) -> None:
         self.numbers.drop_from(number)
         self._queue.clear()

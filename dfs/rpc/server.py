@@ -67,12 +67,13 @@ class _ServedConnection:
         link: Link[Any],
         handler: Handler,
         connection: Connection,
-        on_end: Callable[[Connection], None],
+        on_end: Callable[[Connection, bool], None],
     ) -> None:
         self._link = link
         self._handler = handler
         self._connection = connection
         self._on_end = on_end
+        self._is_orderly_end = False
         self._requests: deque[Packet[Any]] = deque()
         self._idle: list[trio.lowlevel.Task] = []
         self._in_flight = 0
@@ -90,6 +91,7 @@ class _ServedConnection:
             finally:
                 self._connection.is_open = False
                 self._drop_queued()
+                self._on_end(self._connection, self._is_orderly_end)
                 await self._link.aclose()
         assert self._in_flight == 0
 
@@ -101,9 +103,9 @@ class _ServedConnection:
                 self._in_flight += 1
                 self._payload_bytes += len(packet.payload)
                 self._wake_worker(nursery)
+            self._is_orderly_end = True
             if self._link.is_inside_packet:
                 log.info("%s: left in the middle of a packet", self._connection.peer)
-            self._on_end(self._connection)
         except RemoteProtocolError as error:
             log.warning("%s: %s; closing the connection", self._connection.peer, error)
             await self._say_goodbye(error)
@@ -195,14 +197,15 @@ async def serve(
     request_type: Any,
     handler: Handler,
     *,
-    on_end: Callable[[Connection], None] = lambda _: None,
+    on_end: Callable[[Connection, bool], None] = lambda _connection, _is_orderly: None,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until cancelled, then close the listener. Starts with the listener's address.
 
     `handler(request, payload, connection)` returns the reply, or (reply, payload). A DfsError that
     it raises travels to the caller; any other exception ends the server, as a bug should.
-    `on_end(connection)` hears when the other side has ended the stream in order, and that only.
+    `on_end(connection, is_orderly)` hears when a connection has ended, and whether that was the
+    other side's will.
     """
     assert environment.network is not None
     number = 0

@@ -52,6 +52,9 @@ class SessionStatus(msgspec.Struct, frozen=True):
     session_id: SessionId
     client: str
     held_count: int
+    """Inodes that it has open."""
+    lease_count: int
+    """Inodes that it may remember."""
     last_op: OpNumber
     silent_s: float
 
