@@ -15,8 +15,9 @@ Everything is doubtful once the server may have ended the session without our he
 from __future__ import annotations
 
 import math
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -57,7 +58,7 @@ class Question:
 
 
 class RecordCache:
-    """Bounded; what is dropped for lack of room is given back (`take_given_back`)."""
+    """Bounded; inodes that are dropped for lack of room are given back (`take_given_back`)."""
 
     def __init__(
         self, *, records_max: int = RECORDS_CACHED_MAX, names_max: int = NAMES_CACHED_MAX
@@ -70,7 +71,10 @@ class RecordCache:
         self._leases: OrderedDict[InodeId, _Lease] = OrderedDict()
         """The least recently used first."""
         self._name_count = 0
-        self._given_back: deque[InodeId] = deque()
+        self._named: OrderedDict[InodeId, None] = OrderedDict()
+        """Of the leases those that have names, the least recently used first."""
+        self._given_back: dict[InodeId, None] = {}
+        """Dropped, and not leased again since. As many as the server leases, at most."""
         self._moment = 0
         """Counts what was forgotten."""
         self._forgotten: dict[InodeId, int] = {}
@@ -99,6 +103,8 @@ class RecordCache:
         if lease is None or not self.is_good:
             return None
         self._leases.move_to_end(parent)
+        if lease.names:
+            self._named.move_to_end(parent)
         return lease.names.get(name)
 
     # ------------------------------------------------------------ answers of the server
@@ -125,8 +131,10 @@ class RecordCache:
             lease = self._lease(parent)
             self._name_count += name not in lease.names
             lease.names[name] = ino
+            self._named[parent] = None
+            self._named.move_to_end(parent)
             if self._name_count > self._names_max:
-                self._drop(next(iter(self._leases)))
+                self._drop_name()
 
     def _may_keep(self, question: Question, ino: InodeId) -> bool:
         newest = max(self._forgotten.get(ino, 0), self._all_forgotten)
@@ -136,6 +144,7 @@ class RecordCache:
         lease = self._leases.get(ino)
         if lease is None:
             lease = self._leases[ino] = _Lease()
+            self._given_back.pop(ino, None)
             if len(self._leases) > self._records_max:
                 self._drop(next(iter(self._leases)))
         else:
@@ -143,18 +152,35 @@ class RecordCache:
         return lease
 
     def _drop(self, ino: InodeId) -> None:
+        self._remove(ino)
+        self._given_back[ino] = None
+
+    def _drop_name(self) -> None:
+        """Forget a name of the directory that was not used for the longest time. The server need
+        not hear of it: the directory stays leased."""
+        lease = self._leases[next(iter(self._named))]
+        self._remove_name(next(iter(self._named)), lease, next(iter(lease.names)))
+
+    def _remove(self, ino: InodeId) -> None:
         self._name_count -= len(self._leases.pop(ino).names)
-        self._given_back.append(ino)
+        self._named.pop(ino, None)
+
+    def _remove_name(self, parent: InodeId, lease: _Lease, name: bytes) -> None:
+        if name in lease.names:
+            del lease.names[name]
+            self._name_count -= 1
+            if not lease.names:
+                del self._named[parent]
 
     def take_given_back(self, count_max: int) -> tuple[InodeId, ...]:
         """Leases that were dropped and that the server has not been told of; it has to be told
         before any other question is sent."""
-        count = min(count_max, len(self._given_back))
-        taken = [self._given_back.popleft() for _ in range(count)]
-        returned = tuple(ino for ino in dict.fromkeys(taken) if ino not in self._leases)
-        for ino in returned:
+        taken = tuple(islice(self._given_back, count_max))
+        for ino in taken:
+            assert ino not in self._leases
+            del self._given_back[ino]
             self._forget(ino, ())
-        return returned
+        return taken
 
     # ------------------------------------------------------------ forgetting
 
@@ -191,6 +217,7 @@ class RecordCache:
         self._moment += 1
         self._all_forgotten = self._moment
         self._leases.clear()
+        self._named.clear()
         self._given_back.clear()
         self._forgotten.clear()
         self._name_count = 0
@@ -210,6 +237,6 @@ class RecordCache:
         lease.inode = None
         names = tuple(names)
         for name in names:
-            self._name_count -= lease.names.pop(name, None) is not None
+            self._remove_name(ino, lease, name)
         if not names:
-            self._name_count -= len(self._leases.pop(ino).names)
+            self._remove(ino)
