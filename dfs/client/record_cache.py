@@ -58,7 +58,7 @@ class Question:
 
 
 class RecordCache:
-    """Bounded; what is dropped for lack of room is given back (`take_given_back`)."""
+    """Bounded; inodes that are dropped for lack of room are given back (`take_given_back`)."""
 
     def __init__(
         self, *, records_max: int = RECORDS_CACHED_MAX, names_max: int = NAMES_CACHED_MAX
@@ -71,7 +71,10 @@ class RecordCache:
         self._leases: OrderedDict[InodeId, _Lease] = OrderedDict()
         """The least recently used first."""
         self._name_count = 0
+        self._named: OrderedDict[InodeId, None] = OrderedDict()
+        """Of the leases those that have names, the least recently used first."""
         self._given_back: dict[InodeId, None] = {}
+        """Dropped, and not leased again since. As many as the server leases, at most."""
         self._moment = 0
         """Counts what was forgotten."""
         self._forgotten: dict[InodeId, int] = {}
@@ -117,6 +120,8 @@ class RecordCache:
         if lease is None or not self.is_good:
             return None
         self._leases.move_to_end(parent)
+        if lease.names:
+            self._named.move_to_end(parent)
         return lease.names.get(name)
 
     # ------------------------------------------------------------ answers of the server
@@ -143,8 +148,10 @@ class RecordCache:
             lease = self._lease(parent)
             self._name_count += name not in lease.names
             lease.names[name] = ino
+            self._named[parent] = None
+            self._named.move_to_end(parent)
             if self._name_count > self._names_max:
-                self._drop(next(iter(self._leases)))
+                self._drop_name()
 
     def _may_keep(self, question: Question, ino: InodeId) -> bool:
         newest = max(self._forgotten.get(ino, 0), self._all_forgotten)
@@ -154,6 +161,7 @@ class RecordCache:
         lease = self._leases.get(ino)
         if lease is None:
             lease = self._leases[ino] = _Lease()
+            self._given_back.pop(ino, None)
             if len(self._leases) > self._records_max:
                 self._drop(next(iter(self._leases)))
         else:
@@ -161,8 +169,25 @@ class RecordCache:
         return lease
 
     def _drop(self, ino: InodeId) -> None:
-        self._name_count -= len(self._leases.pop(ino).names)
+        self._remove(ino)
         self._given_back[ino] = None
+
+    def _drop_name(self) -> None:
+        """Forget a name of the directory that was not used for the longest time. The server need
+        not hear of it: the directory stays leased."""
+        lease = self._leases[next(iter(self._named))]
+        self._remove_name(next(iter(self._named)), lease, next(iter(lease.names)))
+
+    def _remove(self, ino: InodeId) -> None:
+        self._name_count -= len(self._leases.pop(ino).names)
+        self._named.pop(ino, None)
+
+    def _remove_name(self, parent: InodeId, lease: _Lease, name: bytes) -> None:
+        if name in lease.names:
+            del lease.names[name]
+            self._name_count -= 1
+            if not lease.names:
+                del self._named[parent]
 
     def dropped(self, count_max: int) -> list[InodeId]:
         """Leases that were dropped and have to be given back."""
@@ -171,12 +196,12 @@ class RecordCache:
     def take_given_back(self, dropped: Collection[InodeId]) -> tuple[InodeId, ...]:
         """Those of the `dropped` that are still to be given back; the server has to be told before
         any other question is sent."""
-        for ino in dropped:
-            self._given_back.pop(ino, None)
-        returned = tuple(ino for ino in dropped if ino not in self._leases)
-        for ino in returned:
+        taken = tuple(ino for ino in dropped if ino in self._given_back)
+        for ino in taken:
+            assert ino not in self._leases
+            del self._given_back[ino]
             self._forget(ino, ())
-        return returned
+        return taken
 
     # ------------------------------------------------------------ forgetting
 
@@ -213,6 +238,7 @@ class RecordCache:
         self._moment += 1
         self._all_forgotten = self._moment
         self._leases.clear()
+        self._named.clear()
         self._given_back.clear()
         self._forgotten.clear()
         self._name_count = 0
@@ -232,6 +258,6 @@ class RecordCache:
         lease.inode = None
         names = tuple(names)
         for name in names:
-            self._name_count -= lease.names.pop(name, None) is not None
+            self._remove_name(ino, lease, name)
         if not names:
-            self._name_count -= len(self._leases.pop(ino).names)
+            self._remove(ino)

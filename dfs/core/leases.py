@@ -167,11 +167,17 @@ class Leases:
 
     def forget(self, claim: Claim, session_id: SessionId, touched: Touched) -> None:
         """The session has forgotten this, which was recalled for the claim. A directory of which
-        only names were recalled stays leased."""
+        only names were recalled stays leased.
+
+        Nothing follows from it once the claim was released: since it forgot, the session may have
+        been given the lease again.
+        """
         for ino, names in touched.items():
+            if ino not in claim.touched:
+                continue
             if not names:
                 self.give_back(session_id, (ino,))
-            elif ino in claim.touched:
+            else:
                 claim.forgotten.setdefault((session_id, ino), set()).update(names)
 
     def release(self, claim: Claim) -> None:

@@ -142,7 +142,10 @@ class Sessions:
         self._reaper.wake()
         key = session_key(session.session_id)
         record = await self._committer.read(lambda view: view.get(key, SessionRecord))
-        if record is not None and record.may_remember != request.wants_leases:
+        if record is not None and not (
+            record.may_remember == session.may_remember == request.wants_leases
+        ):
+            # The two differ while the record is yet to say that nothing is remembered any more.
             record = await self._let_remember(session, is_wanted=request.wants_leases)
         if record is None or session.session_id not in self._sessions:
             raise _fenced(session.session_id)

@@ -29,7 +29,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, status: StatusReply) -> None:
 def test_a_healthy_cluster(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    session = SessionStatus(SessionId(9), "host:7:/mnt/d", 3, OpNumber(5), 0.2)
+    session = SessionStatus(SessionId(9), "host:7:/mnt/d", 3, 12, OpNumber(5), 0.2)
     answers(monkeypatch, msgspec.structs.replace(status_of(UP, UP), sessions=(session,)))
     assert run(["status", "h:1"]) == 0
     said = capsys.readouterr().out

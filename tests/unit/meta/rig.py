@@ -16,14 +16,19 @@ import trio.testing
 
 from dfs.config import MetaConfig
 from dfs.core.messages import (
+    AnswerRecalls,
     ApplyOps,
     ApplyReply,
     GetAttr,
+    InodeReply,
     KeepAlive,
+    KeepAliveReply,
+    Lookup,
     NumberedOp,
     Open,
     OpenSession,
     OpOutcome,
+    Recall,
     SessionReply,
 )
 from dfs.core.namespace.invariants import RecordChecker
@@ -33,7 +38,7 @@ from dfs.environment import Environment
 from dfs.errors import DfsError
 from dfs.limits import BLOCK_ID_BYTES
 from dfs.meta.server import MetaServer, start_meta_server
-from dfs.types import ROOT, BlockId, Credentials, InodeId, OpNumber, SessionId
+from dfs.types import ROOT, BlockId, Credentials, InodeId, MapEpoch, OpNumber, SessionId
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -180,9 +185,12 @@ class Mount:
     sent: dict[int, NumberedOp] = field(default_factory=dict)
 
     @classmethod
-    async def arrive(cls, server: MetaServer, link_number: int = 1) -> Mount:
+    async def arrive(
+        cls, server: MetaServer, link_number: int = 1, *, wants_leases: bool = False
+    ) -> Mount:
         link = Link(link_number)
-        reply = await server.handle(OpenSession(client=f"mount {link_number}"), b"", link)
+        request = OpenSession(client=f"mount {link_number}", wants_leases=wants_leases)
+        reply = await server.handle(request, b"", link)
         assert isinstance(reply, SessionReply)
         return cls(server, link, reply.session_id, reply.first_ino, reply.end_ino)
 
@@ -190,7 +198,12 @@ class Mount:
         return await self.server.handle(request, b"", self.link)
 
     async def come_back(
-        self, server: MetaServer, link_number: int, held: tuple[int, ...] = ()
+        self,
+        server: MetaServer,
+        link_number: int,
+        held: tuple[int, ...] = (),
+        *,
+        wants_leases: bool = False,
     ) -> SessionReply:
         """Open the session again, on another link or at another server."""
         self.server, self.link = server, Link(link_number)
@@ -199,10 +212,15 @@ class Mount:
                 client="again",
                 session_id=self.session_id,
                 held=tuple(InodeId(ino) for ino in held),
+                wants_leases=wants_leases,
             )
         )
         assert isinstance(reply, SessionReply)
         return reply
+
+    def close_link(self) -> None:
+        """End the link in order, as a client does that has forgotten its leases."""
+        self.server._sessions.link_ended(self.link, True)
 
     def ino(self) -> InodeId:
         """A number of this session's own."""
@@ -217,13 +235,16 @@ class Mount:
         self.next_number += 1
         return numbered
 
-    async def send(self, *ops: NumberedOp) -> tuple[OpOutcome, ...]:
+    async def send(
+        self, *ops: NumberedOp, given_back: tuple[InodeId, ...] = ()
+    ) -> tuple[OpOutcome, ...]:
         """Send numbered ops; does not count them as answered."""
         reply = await self.ask(
             ApplyOps(
                 session_id=self.session_id,
                 ops=ops,
                 answered_below=OpNumber(self.answered_below),
+                given_back=given_back,
             )
         )
         assert isinstance(reply, ApplyReply)
@@ -245,6 +266,33 @@ class Mount:
 
     async def getattr(self, ino: int) -> Any:
         return (await self.ask(GetAttr(ino=InodeId(ino)))).inode
+
+    # ------------------------------------------------------------ leases
+
+    async def lookup(self, name: bytes, parent: int = ROOT) -> InodeReply:
+        """As a client that remembers what it may."""
+        request = Lookup(session_id=self.session_id, parent=InodeId(parent), name=name)
+        reply = await self.ask(request)
+        assert isinstance(reply, InodeReply)
+        return reply
+
+    async def remember(self, ino: int) -> bool:
+        """Ask for the attributes. Whether they are leased."""
+        reply = await self.ask(GetAttr(session_id=self.session_id, ino=InodeId(ino)))
+        assert isinstance(reply, InodeReply)
+        return reply.is_leased
+
+    async def hear_recalls(self, wait_s: float = 0) -> tuple[Recall, ...]:
+        reply = await self.ask(
+            KeepAlive(session_id=self.session_id, map_epoch=MapEpoch(0), wait_s=wait_s)
+        )
+        assert isinstance(reply, KeepAliveReply)
+        return reply.recalls
+
+    async def answer(self, *recalls: Recall) -> None:
+        """Say that this was forgotten."""
+        numbers = tuple(recall.number for recall in recalls)
+        await self.ask(AnswerRecalls(session_id=self.session_id, numbers=numbers))
 
     # ------------------------------------------------------------ ops
 

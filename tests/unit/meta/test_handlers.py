@@ -4,12 +4,16 @@ import errno
 from typing import Any
 
 import pytest
+import trio
 
+from dfs.core import leases
 from dfs.core.messages import (
+    CloseSession,
     GetAttr,
     GetRecords,
     GetStatus,
     GetXattr,
+    KeepAlive,
     ListXattrs,
     Lookup,
     ReadDirectory,
@@ -19,9 +23,9 @@ from dfs.core.messages import (
 from dfs.core.namespace.keys import FENCE_KEY
 from dfs.core.namespace.ops import CommitData, Piece, SetAttr, SetXattr
 from dfs.engine.memory_engine import MemoryEngine
-from dfs.errors import FsError
+from dfs.errors import Fenced, FsError
 from dfs.limits import EXTENTS_PER_REPLY_MAX, FILE_BYTES_MAX, READDIR_ENTRIES_MAX
-from dfs.types import ROOT, InodeId
+from dfs.types import ROOT, InodeId, MapEpoch
 from tests.unit.meta.rig import (
     NOW_NS,
     USER,
@@ -30,6 +34,7 @@ from tests.unit.meta.rig import (
     assert_sound,
     block_id,
     running,
+    unlink,
     write_block,
 )
 
@@ -205,3 +210,102 @@ async def test_committed_records_are_given_as_they_are() -> None:
         mount = await Mount.arrive(server)
         reply = await mount.ask(GetRecords(keys=(FENCE_KEY, b"\0\0Cabsent")))
         assert reply.rows == ((FENCE_KEY, engine.get([FENCE_KEY])[0]),)
+
+
+# ---------------------------------------------------------------- leases (I4)
+
+
+async def test_a_lookup_leases_the_name_and_what_it_leads_to() -> None:
+    async with running(MemoryEngine()) as server:
+        mount = await Mount.arrive(server, wants_leases=True)
+        create = mount.create(b"a")
+        await mount.do(create)
+        reply = await mount.lookup(b"a")
+        assert (reply.is_leased, reply.is_entry_leased) == (True, True)
+        assert reply.inode is not None
+        assert reply.inode.ino == create.ino
+        reply = await mount.lookup(b"none")
+        assert (reply.inode, reply.is_leased, reply.is_entry_leased) == (None, False, True)
+
+
+async def test_who_asks_in_nobodys_name_gets_no_lease() -> None:
+    async with running(MemoryEngine()) as server:
+        mount = await Mount.arrive(server, wants_leases=True)
+        create = mount.create(b"a")
+        await mount.do(create)
+        reply = await mount.ask(Lookup(parent=ROOT, name=b"a"))
+        assert (reply.is_leased, reply.is_entry_leased) == (False, False)
+        assert not (await mount.ask(GetAttr(ino=create.ino))).is_leased
+        assert not (await mount.ask(ReadDirectory(ino=ROOT))).is_leased
+        assert await refused(mount, Lookup(parent=ROOT, name=b"none")) == errno.ENOENT
+
+
+async def test_an_ended_session_is_told_so_also_by_reads() -> None:
+    async with running(MemoryEngine()) as server:
+        mount = await Mount.arrive(server)
+        await mount.ask(CloseSession(session_id=mount.session_id))
+        for request in (
+            Lookup(session_id=mount.session_id, parent=ROOT, name=b"a"),
+            GetAttr(session_id=mount.session_id, ino=ROOT),
+            ReadDirectory(session_id=mount.session_id, ino=ROOT),
+        ):
+            with pytest.raises(Fenced):
+                await mount.ask(request)
+
+
+async def test_beyond_its_limit_a_session_gets_answers_and_no_leases(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Goal: a full table costs leases, not answers; what is given back makes room."""
+    monkeypatch.setattr(leases, "LEASES_PER_SESSION_MAX", 1)
+    async with running(MemoryEngine()) as server:
+        mount = await Mount.arrive(server, wants_leases=True)
+        create = mount.create(b"a")
+        await mount.do(create)
+        assert await mount.remember(create.ino)
+        reply = await mount.lookup(b"a")
+        assert (reply.is_leased, reply.is_entry_leased) == (True, False)
+        absent = Lookup(session_id=mount.session_id, parent=ROOT, name=b"none")
+        assert await refused(mount, absent) == errno.ENOENT
+        assert not (await mount.ask(ReadDirectory(session_id=mount.session_id, ino=ROOT))).is_leased
+        await mount.ask(
+            KeepAlive(session_id=mount.session_id, map_epoch=MapEpoch(0), given_back=(create.ino,))
+        )
+        assert (await mount.lookup(b"none")).is_entry_leased
+
+
+async def test_an_inode_without_a_name_is_not_leased() -> None:
+    """Goal: the reaper takes orphans apart without asking anyone. Method: one that is held open."""
+    async with running(MemoryEngine()) as server:
+        mount = await Mount.arrive(server, wants_leases=True)
+        create = mount.create(b"a")
+        await mount.do(create, has_hold=True)
+        assert await mount.remember(create.ino)
+        await mount.come_back(server, 2, held=(create.ino,), wants_leases=True)
+        await mount.do(unlink(b"a"))
+        assert not await mount.remember(create.ino)
+
+
+async def test_a_page_of_a_directory_is_leased_whole_or_not_at_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running(MemoryEngine()) as server:
+        mount = await Mount.arrive(server, wants_leases=True)
+        other = await Mount.arrive(server, 2, wants_leases=True)
+        await files_in(mount, ROOT, 3)
+        assert (await mount.ask(ReadDirectory(session_id=mount.session_id, ino=ROOT))).is_leased
+        monkeypatch.setattr(leases, "LEASES_PER_SESSION_MAX", 3)
+        page = ReadDirectory(session_id=other.session_id, ino=ROOT)
+        assert not (await other.ask(page)).is_leased
+
+
+async def test_a_keep_alive_waits_for_recalls_no_longer_than_it_was_asked_to(
+    autojump_clock: object,
+) -> None:
+    """Goal: nor so long that the session would end of it. Method: waits of three lengths."""
+    async with running(MemoryEngine(), session_ttl_s=20) as server:
+        mount = await Mount.arrive(server, wants_leases=True)
+        for wait_s, expected_s in ((0, 0), (2, 2), (1000, 5)):
+            began_s = trio.current_time()
+            assert await mount.hear_recalls(wait_s) == ()
+            assert trio.current_time() - began_s == pytest.approx(expected_s)

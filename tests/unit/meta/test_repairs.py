@@ -110,6 +110,40 @@ async def test_what_makes_no_sense_is_refused() -> None:
     assert_sound(engine)
 
 
+async def test_a_repair_waits_for_those_who_remember_what_it_changes() -> None:
+    """Goal: a repair is a change like any other (I4). Method: one remembers the inode and another
+    its directory, of which the repair takes a name."""
+    engine = MemoryEngine()
+    async with running(engine) as server, trio.open_nursery() as nursery:
+        mount = await Mount.arrive(server, wants_leases=True)
+        other = await Mount.arrive(server, 2, wants_leases=True)
+        create = mount.create(b"a")
+        await mount.do(create)
+        assert await mount.remember(create.ino)
+        assert (await other.lookup(b"none")).is_entry_leased
+        root_key = inode_key(ROOT)
+        root = await value_of(mount, root_key)
+        assert root is not None
+        puts = {
+            inode_key(create.ino): None,
+            dentry_key(ROOT, b"a"): None,
+            root_key: encode_record(replace(decode_record(Inode, root), size=0)),
+        }
+        fixing = Background(nursery, lambda: repair(mount_at(server), {root_key: root}, puts))
+        await settle()
+        [of_file], [of_name] = await mount.hear_recalls(), await other.hear_recalls()
+        assert of_file.touched == {create.ino: ()}
+        assert of_name.touched == {ROOT: (b"a",)}
+        await mount.answer(of_file)
+        await settle()
+        assert not fixing.is_over
+        await other.answer(of_name)
+        await settle()
+        assert fixing.result == 0
+        assert (await other.lookup(b"a")).is_entry_leased
+    assert_sound(engine)
+
+
 @pytest.mark.expects_warnings
 async def test_damaged_bytes_can_be_replaced() -> None:
     engine = MemoryEngine()

@@ -63,7 +63,13 @@ FILE = Inode(
 SYMLINK = msgspec.structs.replace(FILE, mode=0o120777, size=1, target=b"t")
 DIRECTORY = msgspec.structs.replace(FILE, mode=0o40755, nlink=2, parent=InodeId(1))
 SESSION = SessionRecord(
-    SessionId(1), "host", OpNumber(9), ((OpNumber(8), 2),), InodeId(10), InodeId(20)
+    SessionId(1),
+    "host",
+    OpNumber(9),
+    ((OpNumber(8), 2),),
+    InodeId(10),
+    InodeId(20),
+    may_remember=True,
 )
 
 GOLDEN: list[tuple[Record, str]] = [
@@ -77,7 +83,7 @@ GOLDEN: list[tuple[Record, str]] = [
     (BlockRef(0, 100, is_condemned=True), "01930064c3"),
     (Garbage(), "0190"),
     (Orphan(), "0190"),
-    (SESSION, "019601a4686f737409919208020a14"),
+    (SESSION, "019701a4686f737409919208020a14c3"),
     (Fence(ShardEpoch(3), 4), "01920304"),
     (Config(ClusterId("c"), 1 << 20, 2, 1), "0194a163ce001000000201"),
     (Counters(InodeId(5), SessionId(6), 7, 8), "019405060708"),
