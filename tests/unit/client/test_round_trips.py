@@ -17,7 +17,7 @@ from tests.unit.client.rig import ROOT_USER, cluster, pattern
 if TYPE_CHECKING:
     from collections import Counter
 
-ALWAYS = ("OpenSession", "KeepAlive")
+ALWAYS = ("OpenSession", "KeepAlive", "AnswerRecalls")
 """What flows whether or not anybody works."""
 
 
@@ -95,3 +95,58 @@ async def test_ops_that_wait_travel_together(autojump_clock: trio.testing.MockCl
             for number in range(100):
                 nursery.start_soon(client.mkdir, ROOT, b"%d" % number, 0o755, ROOT_USER)
         assert since(client.meta.calls_sent, meta)["ApplyOps"] <= 5
+
+
+async def test_a_name_and_its_attributes_are_asked_for_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Goal: nothing is asked that is remembered; a name that is not there is remembered, too."""
+    async with cluster(chunk_count=0) as rig, rig.client() as client, rig.client() as other:
+        await other.mkdir(ROOT, b"d", 0o755, ROOT_USER)
+        meta = client.meta.calls_sent
+        for _ in range(3):
+            inode = await client.lookup(ROOT, b"d")
+            assert await client.getattr(inode.ino) == inode
+            with pytest.raises(FsError, match="ENOENT"):
+                await client.lookup(ROOT, b"none")
+        assert since(client.meta.calls_sent, meta) == {"Lookup": 2}
+
+
+async def test_what_another_client_changed_is_asked_for_once_more(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Goal: the change is seen at once, and what it left alone costs nothing (I4)."""
+    async with cluster(chunk_count=0) as rig, rig.client() as client, rig.client() as other:
+        for name in (b"d", b"e"):
+            await other.mkdir(ROOT, name, 0o755, ROOT_USER)
+            await client.lookup(ROOT, name)
+        ino = (await client.lookup(ROOT, b"d")).ino
+        meta = client.meta.calls_sent
+        await other.setattr(ino, ROOT_USER, mode=0o700)
+        for _ in range(2):
+            assert (await client.getattr(ino)).mode & 0o777 == 0o700
+            assert (await client.lookup(ROOT, b"d")).mode & 0o777 == 0o700
+        assert since(client.meta.calls_sent, meta) == {"GetAttr": 1}
+        meta = client.meta.calls_sent
+        await other.rename(ROOT, b"d", ROOT, b"new", 0, ROOT_USER)
+        for _ in range(2):
+            with pytest.raises(FsError, match="ENOENT"):
+                await client.lookup(ROOT, b"d")
+            assert (await client.lookup(ROOT, b"new")).ino == ino
+            await client.lookup(ROOT, b"e")
+        assert since(client.meta.calls_sent, meta) == {"Lookup": 2}
+
+
+async def test_a_listing_answers_the_lookups_of_its_entries(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with cluster(chunk_count=0) as rig, rig.client() as client, rig.client() as other:
+        for number in range(20):
+            await other.mkdir(ROOT, b"%d" % number, 0o755, ROOT_USER)
+        handle = await client.open_directory(ROOT)
+        found = {name: inode async for name, inode, _ in client.read_directory(handle)}
+        meta = client.meta.calls_sent
+        for name, inode in found.items():
+            assert await client.lookup(ROOT, name) == inode
+        assert since(client.meta.calls_sent, meta) == {}
+        assert len(found) == 20

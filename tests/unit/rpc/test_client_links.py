@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -20,6 +20,7 @@ from dfs.core.messages import (
 )
 from dfs.core.packets import MAGIC, PREFIX
 from dfs.errors import (
+    DfsError,
     Disconnected,
     RemoteProtocolError,
 )
@@ -31,7 +32,7 @@ from dfs.rpc.client import RpcClient
 from dfs.rpc.transport import system_environment
 from dfs.types import BlockId
 from tests.unit.rpc.client_scene import ADDRESS, scene
-from tests.unit.rpc.memory_network import Peer, packet_bytes
+from tests.unit.rpc.memory_network import Peer, memory_environment, packet_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -314,3 +315,40 @@ async def test_a_cancelled_caller_does_not_spoil_the_attempt_of_others() -> None
         await peer.send(request.request_id, Done())
         await trio.testing.wait_all_tasks_blocked()
         assert on.outcomes == {"kept": (Done(), b"")}
+
+
+@pytest.mark.parametrize("data", [b"", b"nonsense, and much of it"])
+async def test_whoever_relies_on_a_link_hears_of_its_end_before_the_other_side(
+    data: bytes,
+) -> None:
+    """Goal: what is remembered because of a link is forgotten when the server sees its end (I4).
+    Method: the other side ends it or sends nonsense; what was told is looked at when the stream is
+    closed."""
+    environment = memory_environment()
+    network: Any = environment.network
+    listener = await network.listen(ADDRESS)
+    told: list[str] = []
+    at_the_end: list[list[str]] = []
+
+    async def fail(client: RpcClient[Any]) -> None:
+        with pytest.raises(DfsError):
+            await client.call(GetChunkStatus())
+
+    async with (
+        RpcClient[Any](
+            environment, ADDRESS, ChunkReply, on_close=lambda: told.append("")
+        ) as client,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(fail, client)
+        peer = Peer(await listener.accept(), ChunkRequest)
+        await peer.receive()
+        [client_end] = network.client_ends
+        client_end.send_stream.close_hook = lambda: at_the_end.append(list(told))
+        assert told == []
+        if data:
+            await peer.send_bytes(data)
+        else:
+            await peer.stream.aclose()
+    assert told == [""]
+    assert at_the_end[0] == [""]

@@ -194,3 +194,18 @@ async def test_an_end_inside_a_packet_is_seen() -> None:
     assert await link.next_packet() is None
     assert link.is_inside_packet
     await link.aclose()
+
+
+async def test_whoever_wants_to_hears_of_the_close_before_the_stream_ends() -> None:
+    """Goal: what depended on the link is over before the other side can notice. Method: note the
+    order; a second close says nothing more."""
+    heard: list[str] = []
+
+    class Stream(SlowStream):
+        async def aclose(self) -> None:
+            heard.append("stream closed")
+
+    link: Link[Any] = Link(Stream(), ChunkReply, lambda: heard.append("told"))
+    await link.aclose()
+    await link.aclose()
+    assert heard == ["told", "stream closed", "stream closed"]

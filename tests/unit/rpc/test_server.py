@@ -473,3 +473,55 @@ async def test_requests_arrive_as_what_they_are() -> None:
             await peer.send(request_id, request, b"beside")
             await peer.receive()
     assert seen == [(request, b"beside") for request in requests]
+
+
+@pytest.mark.expects_warnings
+@pytest.mark.parametrize("how", ["in order", "inside a packet", "nonsense", "broken", "cancelled"])
+async def test_only_an_orderly_end_is_told(how: str) -> None:
+    """Goal: a link that broke may be replaced by a client that still relies on it: only who closed
+    it has let go (I4). Method: every kind of end; the connection that is told has ended."""
+    environment = memory_environment()
+    network: Any = environment.network
+    listener = await network.listen(ADDRESS)
+    ended: list[Connection] = []
+
+    async def handle(request: Any, payload: Any, connection: Connection) -> Done:
+        return Done()
+
+    async def reset() -> None:
+        raise trio.BrokenResourceError("reset by peer")
+
+    server_ends: list[Any] = []
+    accept = listener.accept
+
+    async def accept_and_note() -> trio.abc.Stream:
+        server_ends.append(await accept())
+        return server_ends[-1]
+
+    listener.accept = accept_and_note
+    async with trio.open_nursery() as nursery:
+        start = partial(serve, environment, listener, ChunkRequest, handle, on_end=ended.append)
+        await nursery.start(start)
+        peer = Peer(await network.connect(ADDRESS), ChunkReply)
+        await peer.send(1, GetChunkStatus())
+        await peer.receive()
+        assert ended == []
+        packet = packet_bytes(2, GetChunkStatus())
+        match how:
+            case "in order":
+                await peer.stream.aclose()
+            case "inside a packet":
+                await peer.send_bytes(packet[:-1])
+                await peer.stream.aclose()
+            case "nonsense":
+                await peer.send_bytes(b"nonsense, and much of it")
+                await peer.receive()
+            case "broken":
+                [server_end] = server_ends
+                server_end.receive_stream.receive_some_hook = reset
+                await peer.send_bytes(packet[:-1])
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert [each.number for each in ended] == (
+        [1] if how in ("in order", "inside a packet") else []
+    )
