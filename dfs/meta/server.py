@@ -113,7 +113,8 @@ class MetaServer:
         self._reaper = Reaper(self.committer, holds, lifetimes, environment, volume.orphans)
         deletions = Deletions(owner.shard_epoch)
         strangers = [one.session_id for one in volume.sessions if one.may_remember]
-        recalls = Recalls(strangers, ticks_max=math.ceil(config.session_ttl_s / tick_s))
+        # A little later than a session that says nothing at all expires.
+        recalls = Recalls(strangers, ticks_max=math.ceil(config.session_ttl_s / tick_s) + 2)
         applier = Applier(self.committer, holds, self._reaper, deletions, recalls, self._spawn)
         self._sessions = Sessions(store, applier, lifetimes, volume.sessions)
         self._cluster = Cluster(self.committer, volume)
