@@ -60,6 +60,9 @@ RECALLS_PER_REPLY_MAX: Final = 256
 SESSION_TTL_S: Final = 30.0
 """A session that says nothing for this long is expired."""
 KEEP_ALIVE_S: Final = 5.0
+KERNEL_MEMORY_S: Final = 1.0
+"""For how long at most a kernel is told to remember anything: so long the mount of a process that
+died may still answer."""
 SERVER_REPORT_S: Final = 1.0
 SERVER_DOWN_S: Final = 5.0
 CONNECT_TIMEOUT_S: Final = 3.0
@@ -107,6 +110,7 @@ assert XATTR_VALUE_BYTES_MAX < ENGINE_VALUE_BYTES_MAX
 assert OP_RECORDS_MAX <= ENGINE_BATCH_RECORDS_MAX
 assert PACKET_PAYLOAD_BYTES_MAX > BLOCK_BYTES_MAX
 assert KEEP_ALIVE_S * 3 < SESSION_TTL_S
+assert KERNEL_MEMORY_S < KEEP_ALIVE_S
 assert SERVER_REPORT_S * 3 < SERVER_DOWN_S
 assert CALL_TIMEOUT_S < SESSION_TTL_S < META_PATIENCE_S
 assert RECORDS_CACHED_MAX * 2 <= LEASES_PER_SESSION_MAX

@@ -29,7 +29,7 @@ from dfs.core.messages import OpenSession, SessionStatus
 from dfs.core.namespace.keys import COUNTERS_KEY, session_key
 from dfs.core.namespace.records import Counters, SessionRecord
 from dfs.errors import Disconnected, Fenced, Overloaded
-from dfs.limits import INODE_RANGE_COUNT, SESSIONS_MAX
+from dfs.limits import INODE_RANGE_COUNT, KERNEL_MEMORY_S, SESSIONS_MAX
 from dfs.meta.committer import SETBACKS
 from dfs.meta.streams import OpStream
 from dfs.types import InodeId, OpNumber, SessionId
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NO_LINK: Final = 0
+FORGOTTEN_AFTER_S: Final = 1.2 * KERNEL_MEMORY_S
 CLIENT_CHARACTERS_MAX: Final = 255
 """Of what a client calls itself."""
 
@@ -66,6 +67,8 @@ class Session:
         self.link_number = link_number
         self.may_remember = record.may_remember
         """It may be given leases: its record says so, or is about to say that no more."""
+        self.ended_link = NO_LINK
+        """The newest of its links that ended."""
         self.is_deaf = False
         """It had a session's whole life to answer a recall, and did not."""
 
@@ -177,11 +180,6 @@ class Sessions:
         """The session no longer holds these."""
         self._reaper.note_freed(self._holds.drop(session.session_id, inos))
 
-    async def _note_forgotten(self, session: Session) -> None:
-        """No server that starts after this one need wait for the session."""
-        with contextlib.suppress(*SETBACKS):
-            await self._committer.commit(lambda overlay: _note_memory(overlay, session))
-
     def lease(self, session_id: SessionId, link: LinkLike, inode: Inode) -> bool:
         """From this moment on the session may remember the inode, if it is still on this link and
         nobody is about to change the inode. What has no name is not worth it."""
@@ -196,21 +194,27 @@ class Sessions:
         """A link is gone. What its client has sent and still waits is not done behind its back: if
         it lives it sends that again, and if not its successor can trust what it finds.
 
-        A client forgets its leases before it closes a link in order, and a process that died
-        remembers nothing. Of a client whose link broke neither is known.
+        A client forgets its leases before it closes a link in order, and the kernel of a process
+        that died forgets soon. Of a client whose link broke neither is known.
         """
         for session in self._sessions.values():
             if session.link_number == link.number:
                 session.link_number = NO_LINK
                 session.stream.drop_waiting(Disconnected("the link is gone"))
+                session.ended_link = link.number
                 if is_orderly:
-                    self._forget(session)
+                    self._applier.spawn(partial(self._forget_soon, session, link.number))
 
-    def _forget(self, session: Session) -> None:
+    async def _forget_soon(self, session: Session, link_number: int) -> None:
+        """Then nobody waits for the session, and no server that starts after this one either."""
+        await trio.sleep(FORGOTTEN_AFTER_S)
+        has_come_back = session.link_number != NO_LINK or session.ended_link != link_number
+        if has_come_back or session.session_id not in self._sessions:
+            return
         self._recalls.forget_all(session.session_id)
-        if session.may_remember:
-            session.may_remember = False
-            self._applier.spawn(partial(self._note_forgotten, session))
+        session.may_remember = False
+        with contextlib.suppress(*SETBACKS):
+            await self._committer.commit(lambda overlay: _note_memory(overlay, session))
 
     # ------------------------------------------------------------ ending
 

@@ -5,8 +5,11 @@
     what a name leads to    | lookups, also of absent names  | all names together, by one epoch
 
 The times are those of the lease, so that a mount whose process stands still is right all the same:
-the kernel asks again, and waits. Names given by a listing are looked up once before they are
-trusted: the kernel dates them when it reads the answer, which may be after their recall.
+the kernel asks again, and waits. They are short, because the kernel goes on for so long when the
+process has died; this process remembers longer.
+
+Names given by a listing are looked up once before they are trusted: the kernel dates them when it
+reads the answer, which may be after their recall.
 
 Forgetting takes no lock that a request under way could hold: attributes are marked, and the epoch
 is counted up. Pages follow the attributes: the kernel drops them when it sees other ones.
@@ -20,6 +23,8 @@ from typing import TYPE_CHECKING, Final
 
 import pyfuse3
 import trio
+
+from dfs.limits import KERNEL_MEMORY_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -68,6 +73,7 @@ class KernelCaches:
 
     def attributes_s(self, ino: InodeId, good_s: float) -> float:
         """For how long the kernel is told to remember the attributes, of `good_s` that it might."""
+        good_s = min(good_s, KERNEL_MEMORY_S)
         if good_s <= 0:
             return 0
         if len(self._attributes) >= TOLD_MAX and ino not in self._attributes:
@@ -79,6 +85,7 @@ class KernelCaches:
 
     def name_s(self, good_s: float) -> float:
         """The same for what a name leads to."""
+        good_s = min(good_s, KERNEL_MEMORY_S)
         if good_s <= 0 or not self._has_epochs:
             return 0
         self._names_until_s = max(self._names_until_s, trio.current_time() + good_s)

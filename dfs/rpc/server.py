@@ -56,6 +56,7 @@ class Connection:
         """Counts the connections of one server from 1."""
         self.peer = _peer_name(stream, number)
         """Names the other side in logs."""
+        self.is_local = _is_local(stream)
         self.is_open = True
 
 
@@ -110,6 +111,8 @@ class _ServedConnection:
             log.warning("%s: %s; closing the connection", self._connection.peer, error)
             await self._say_goodbye(error)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            # On this machine only the other side's end does that, with something left unread.
+            self._is_orderly_end = self._connection.is_local
             log.info("%s: link broke: %s", self._connection.peer, error)
 
     async def _wait_for_room(self) -> None:
@@ -234,6 +237,11 @@ async def _accept(listener: Listener) -> trio.abc.Stream:
                 raise
             log.error("cannot accept a connection: %s", os.strerror(error.errno))
             await trio.sleep(ACCEPT_PAUSE_S)
+
+
+def _is_local(stream: trio.abc.Stream) -> bool:
+    """The other side is a process of this machine, and nothing lies in between."""
+    return isinstance(stream, trio.SocketStream) and stream.socket.family == socket.AF_UNIX
 
 
 def _peer_name(stream: trio.abc.Stream, number: int) -> str:

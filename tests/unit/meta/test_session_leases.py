@@ -14,6 +14,7 @@ from dfs.core.namespace.records import SessionRecord, decode_record
 from dfs.engine.memory_engine import MemoryEngine
 from dfs.errors import NoSpace
 from dfs.limits import SESSION_TTL_S
+from dfs.meta.sessions import FORGOTTEN_AFTER_S
 from tests.unit.meta.rig import Background, Mount, Threads, running, settle, unlink
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from dfs.meta.server import MetaServer
     from dfs.types import InodeId
+
+SOON_S = FORGOTTEN_AFTER_S + 0.1
 
 
 async def keep_alive_for(mount: Mount, seconds: float) -> None:
@@ -76,7 +79,7 @@ async def test_who_forgot_everything_is_waited_for_no_longer(
         assert not op.is_over
         nursery.start_soon(keep_alive_for, writer, SESSION_TTL_S)
         await end(mount)
-        await settle()
+        await trio.sleep(SOON_S)
         assert op.result.errno == 0
         nursery.cancel_scope.cancel()
 
@@ -115,7 +118,9 @@ async def test_nothing_is_leased_by_the_answer_on_a_link_that_has_ended(
         nursery.cancel_scope.cancel()
 
 
-async def test_the_record_says_whether_a_session_may_remember_anything() -> None:
+async def test_the_record_says_whether_a_session_may_remember_anything(
+    autojump_clock: object,
+) -> None:
     """Goal: true before the first lease, false soon after the last. Method: each way in and out."""
     engine = MemoryEngine()
     async with running(engine) as server:
@@ -124,7 +129,7 @@ async def test_the_record_says_whether_a_session_may_remember_anything() -> None
         assert not may_remember(engine, plain)
         mount.close_link()
         plain.close_link()
-        await settle()
+        await trio.sleep(SOON_S)
         assert not may_remember(engine, mount)
         await mount.come_back(server, 3, wants_leases=True)
         assert may_remember(engine, mount)
@@ -132,7 +137,9 @@ async def test_the_record_says_whether_a_session_may_remember_anything() -> None
         assert not may_remember(engine, mount)
 
 
-async def test_who_comes_back_before_the_record_is_written_gets_leases() -> None:
+async def test_who_comes_back_before_the_record_is_written_gets_leases(
+    autojump_clock: object,
+) -> None:
     """Goal: what the record says and what the server knows may differ, and the client's wish
     counts. Method: the note that nothing is remembered cannot be written; the session returns."""
     engine, threads = MemoryEngine(), Threads()
@@ -140,7 +147,7 @@ async def test_who_comes_back_before_the_record_is_written_gets_leases() -> None
         mount, ino = await one_who_remembers(server)
         threads.commit_errors += [NoSpace("full")]
         mount.close_link()
-        await settle()
+        await trio.sleep(SOON_S)
         assert may_remember(engine, mount)
         await mount.come_back(server, 2, wants_leases=True)
         assert await mount.remember(ino)
@@ -148,12 +155,14 @@ async def test_who_comes_back_before_the_record_is_written_gets_leases() -> None
 
 
 @pytest.mark.expects_warnings
-async def test_a_session_whose_record_cannot_say_so_gets_no_leases() -> None:
+async def test_a_session_whose_record_cannot_say_so_gets_no_leases(
+    autojump_clock: object,
+) -> None:
     engine, threads = MemoryEngine(), Threads()
     async with running(engine, threads) as server:
         mount, ino = await one_who_remembers(server)
         mount.close_link()
-        await settle()
+        await trio.sleep(SOON_S)
         threads.commit_errors += [NoSpace("full")]
         await mount.come_back(server, 2, wants_leases=True)
         assert not await mount.remember(ino)
@@ -183,13 +192,15 @@ async def test_after_a_restart_changes_wait_for_those_who_may_remember(
         assert op.result.errno == 0
 
 
-async def test_after_a_restart_nobody_waits_for_who_remembers_nothing() -> None:
+async def test_after_a_restart_nobody_waits_for_who_remembers_nothing(
+    autojump_clock: object,
+) -> None:
     engine = MemoryEngine()
     async with running(engine) as server:
         mount, _ = await one_who_remembers(server)
         await Mount.arrive(server, 2)
         mount.close_link()
-        await settle()
+        await trio.sleep(SOON_S)
     async with running(engine) as server:
         writer = await Mount.arrive(server, 3)
         assert (await writer.do(unlink(b"a"))).errno == 0

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import trio
 import trio.testing
 
+from dfs.limits import KERNEL_MEMORY_S
 from dfs.mount import kernel_caches
 from dfs.mount.kernel_caches import FORGET_PATIENCE_S, KernelCaches
 from dfs.types import InodeId
@@ -52,9 +53,9 @@ async def made(kernel: Kernel) -> KernelCaches:
 async def test_what_was_told_is_forgotten_once() -> None:
     kernel = Kernel()
     caches = await made(kernel)
-    assert caches.attributes_s(ONE, 5) == 5
-    assert caches.attributes_s(TWO, 5) == 5
-    assert caches.name_s(5) == 5
+    assert caches.attributes_s(ONE, 0.5) == 0.5
+    assert caches.attributes_s(TWO, 0.5) == 0.5
+    assert caches.name_s(0.5) == 0.5
     await caches.forget([TWO, InodeId(3)])
     assert kernel.told == ["names", 102]
     await caches.forget([TWO])
@@ -68,17 +69,22 @@ async def test_what_is_not_leased_is_not_told(autojump_clock: trio.testing.MockC
     caches = await made(kernel)
     assert caches.attributes_s(ONE, 0) == caches.name_s(0) == 0
     await caches.forget(None)
-    assert caches.attributes_s(ONE, 3) == caches.name_s(3) == 3
+    assert caches.attributes_s(ONE, 0.3) == caches.name_s(0.3) == 0.3
     await trio.sleep(4)
     await caches.forget(None)
     assert kernel.told == [], "what the kernel has forgotten in time need not be told"
 
 
+async def test_nothing_is_remembered_for_long() -> None:
+    caches = await made(Kernel())
+    assert caches.attributes_s(ONE, 99) == caches.name_s(99) == KERNEL_MEMORY_S
+
+
 async def test_without_epochs_no_name_is_remembered() -> None:
     kernel = Kernel(has_epochs=False)
     caches = await made(kernel)
-    assert caches.name_s(5) == 0
-    assert caches.attributes_s(ONE, 5) == 5
+    assert caches.name_s(0.5) == 0.0
+    assert caches.attributes_s(ONE, 0.5) == 0.5
     await caches.forget([ONE])
     assert kernel.told == [101]
 
@@ -128,8 +134,8 @@ async def test_no_more_is_told_than_can_be_noted(
 ) -> None:
     monkeypatch.setattr(kernel_caches, "TOLD_MAX", 1)
     caches = await made(Kernel())
-    assert caches.attributes_s(ONE, 3) == 3
-    assert caches.attributes_s(TWO, 3) == 0
-    assert caches.attributes_s(ONE, 3) == 3
+    assert caches.attributes_s(ONE, 0.3) == 0.3
+    assert caches.attributes_s(TWO, 0.3) == 0.0
+    assert caches.attributes_s(ONE, 0.3) == 0.3
     await trio.sleep(4)
-    assert caches.attributes_s(TWO, 3) == 3
+    assert caches.attributes_s(TWO, 0.3) == 0.3
