@@ -217,6 +217,10 @@ class FuseOperations(pyfuse3.Operations):
             has_handle = fh is not None
             resized = await self._resize(ino, credentials, changes, has_handle=has_handle)
             return self._entry(resized)
+        if changes == AttributeChanges():
+            changes = self._set_id.bare_change(
+                await self._client.getattr(ino), credentials, ctx.pid
+            )
         try:
             changed = await self._change(ino, credentials, changes, has_handle=fh is not None)
         except FsError as error:
@@ -273,8 +277,11 @@ class FuseOperations(pyfuse3.Operations):
             raise FsError(errno.EPERM, "read-only")
         # The kernel takes capabilities away before anybody's write, in that caller's name; when it
         # is asked to, it has checked (cap_inode_killpriv(), cap_inode_removexattr()).
-        who = KERNEL if name == CAPABILITY_XATTR else caller(ctx)
-        await self._client.removexattr(self._ino(inode), name, who)
+        ino, who = self._ino(inode), caller(ctx)
+        if name == CAPABILITY_XATTR:
+            self._set_id.capability_goes(ino, ctx.pid)
+            who = KERNEL
+        await self._client.removexattr(ino, name, who)
 
     # ------------------------------------------------------------ open files
 

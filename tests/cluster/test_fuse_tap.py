@@ -177,6 +177,21 @@ def test_an_idle_mount_costs_nothing(start_small: Callable[..., Small]) -> None:
     assert cpu_ticks() == before
 
 
+def test_nobody_polls_for_a_slow_caller(start_small: Callable[..., Small]) -> None:
+    """Requests that come 3 ms after the last reply; the first few polls for them are in vain."""
+    small = start_small()
+    for _ in range(200):
+        assert not os.path.lexists(small.place / "none")
+    before = small.seen()["status"]
+    for _ in range(100):
+        assert not os.path.lexists(small.place / "none")
+        time.sleep(0.003)
+    after = small.seen()["status"]
+    assert after["request_count"] - before["request_count"] >= 100
+    assert after["vain_count"] - before["vain_count"] <= 8
+    assert not after["is_polling"]
+
+
 def _is_asleep(pid: int) -> bool:
     return Path(f"/proc/{pid}/wchan").read_text() not in ("", "0")
 
@@ -314,6 +329,24 @@ def test_roots_change_takes_only_the_capability(program_file: Path, how: str) ->
 @pytest.mark.parametrize("how", ["write", "truncate", "open"])
 def test_a_root_without_cap_fsetid_is_like_a_user(program_file: Path, how: str) -> None:
     change(program_file, how, preexec_fn=without_set_id_capability)
+    assert set_id_of(program_file) == 0
+    assert not has_capability(program_file)
+
+
+def test_a_chown_of_nothing_takes_set_id_bits(program_file: Path) -> None:
+    """Root's and the owner's; nobody else's (chown_common(), setattr_prepare())."""
+    os.removexattr(program_file, "security.capability")
+    program = "import os,sys; os.setuid(int(sys.argv[2])); os.chown(sys.argv[1], -1, -1)"
+    for uid, is_taken in ((0, True), (USER, True), (USER - 1, False)):
+        program_file.chmod(0o6777)
+        command = [sys.executable, "-c", program, str(program_file), str(uid)]
+        subprocess.run(command, check=True, cwd="/")
+        assert set_id_of(program_file) == (0 if is_taken else SET_ID)
+
+
+@pytest.mark.parametrize("how", ["write", "truncate", "open"])
+def test_somebody_elses_change_takes_set_id_bits(program_file: Path, how: str) -> None:
+    change(program_file, how, USER - 1)
     assert set_id_of(program_file) == 0
     assert not has_capability(program_file)
 

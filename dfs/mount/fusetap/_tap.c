@@ -12,8 +12,10 @@
  * from any thread, and touch nothing of `tap` but its descriptor. Nothing here calls into Python.
  *
  * State of the polling, per session:
- *   pays     a request came soon after the last reply  POLLS_IN_VAIN_MAX polls found none → not
- *   not      no poll, so an idle mount costs nothing    GAPS_SHORT_MIN short gaps in a row → pays
+ *   pays    whoever has answered polls           more polls in vain than not → does not
+ *   does    nobody polls, so an idle mount       so many requests in a row that came soon
+ *   not     costs nothing                        after the reply before → pays
+ * How many doubles with each poll that was given up, and begins anew when polling pays well.
  */
 #define PY_SSIZE_T_CLEAN
 #ifndef _GNU_SOURCE
@@ -53,9 +55,10 @@ struct custom_io {
 
 enum { HEAD_BYTES = 64 };        /* header, and the fixed part of every request that is looked at */
 enum { AMENDED_AT_ONCE_MAX = 256 }; /* more than pyfuse3 has tasks */
-enum { POLLS_IN_VAIN_MAX = 4, GAPS_SHORT_MIN = 2 };
+enum { CREDIT_MAX = 4, PAYS_WELL_COUNT = 64 };
+enum { SHORT_GAPS_MIN = 2, SHORT_GAPS_MAX = 1024 };
 /* A gap is short if a poll would have met the request; a sleeper sees it longer by its wake-up. */
-enum { SHORT_GAP_IN_POLLS = 3 };
+enum { SHORT_GAP_IN_POLLS = 2 };
 enum verdict { SLEEP, READY, YIELD };
 
 static struct {
@@ -75,8 +78,11 @@ static struct {
     /* polling */
     int64_t poll_ns, turn_ns; /* how long a poll lasts; how long others may have to wait for a turn */
     int64_t turn_start_ns, idle_start_ns;
-    int pays, vain_count, short_count, was_polled;
-    uint64_t request_count, found_count, vain_total, sleep_count;
+    int pays, was_polled;
+    int credit;                    /* one less with each poll in vain, one more with each other */
+    int found_in_a_row;
+    int short_count, short_needed; /* gaps in a row */
+    uint64_t request_count, found_count, vain_count, sleep_count;
 } tap = { .fd = -1, .spare = -1 };
 
 static int64_t now_ns(void)
@@ -125,10 +131,29 @@ static void note_gap(void)
         return;
     if (now - tap.idle_start_ns > SHORT_GAP_IN_POLLS * tap.poll_ns)
         tap.short_count = 0;
-    else if (++tap.short_count >= GAPS_SHORT_MIN) {
+    else if (++tap.short_count >= tap.short_needed) {
         tap.pays = 1;
-        tap.vain_count = 0;
+        tap.credit = CREDIT_MAX;
     }
+}
+
+static void note_poll(int is_found)
+{
+    if (is_found) {
+        if (tap.credit < CREDIT_MAX)
+            tap.credit++;
+        if (++tap.found_in_a_row >= PAYS_WELL_COUNT)
+            tap.short_needed = SHORT_GAPS_MIN;
+        return;
+    }
+    tap.vain_count++;
+    tap.found_in_a_row = 0;
+    if (--tap.credit > 0)
+        return;
+    tap.pays = 0;
+    tap.short_count = 0;
+    if (tap.short_needed < SHORT_GAPS_MAX)
+        tap.short_needed *= 2;
 }
 
 static void note_request(const struct in_header *request, size_t bytes)
@@ -307,6 +332,7 @@ static PyObject *arm(PyObject *module, PyObject *args)
     tap.flags_added = flags_added;
     tap.poll_ns = poll_ns;
     tap.turn_ns = turn_ns;
+    tap.short_needed = SHORT_GAPS_MIN;
     Py_RETURN_NONE;
 }
 
@@ -326,18 +352,12 @@ static PyObject *poll_once(PyObject *module, PyObject *unused)
     if (!is_found && tap.poll_ns && tap.pays && tap.in_flight <= 0) {
         int64_t end = now + tap.poll_ns;
         Py_BEGIN_ALLOW_THREADS
+        /* Without sched_yield(): it hands the CPU to the servers of a cluster on this machine for
+         * longer than a wake-up takes. */
         while (!(is_found = is_readable()) && now_ns() < end)
             ;
         Py_END_ALLOW_THREADS
-        if (is_found)
-            tap.vain_count = 0;
-        else {
-            tap.vain_total++;
-            if (++tap.vain_count >= POLLS_IN_VAIN_MAX) {
-                tap.pays = 0;
-                tap.short_count = 0;
-            }
-        }
+        note_poll(is_found);
     }
     if (!is_found) {
         tap.sleep_count++;
@@ -392,7 +412,7 @@ static PyObject *status(PyObject *module, PyObject *unused)
                          tap.pays ? Py_True : Py_False, "request_count",
                          (unsigned long long)tap.request_count, "found_count",
                          (unsigned long long)tap.found_count, "vain_count",
-                         (unsigned long long)tap.vain_total, "sleep_count",
+                         (unsigned long long)tap.vain_count, "sleep_count",
                          (unsigned long long)tap.sleep_count);
 }
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import stat
 from typing import TYPE_CHECKING, cast
 
+import msgspec
 import pytest
 
+from dfs.core.namespace.entries import root_records
+from dfs.core.namespace.keys import inode_key
+from dfs.core.namespace.records import Inode
+from dfs.mount.attributes import AttributeChanges
 from dfs.mount.fusetap.wire import InitFlag
 from dfs.mount.set_id import UNPRIVILEGED_UID, SetIdRule, by_head
-from dfs.types import Credentials
+from dfs.types import ROOT as ROOT_INO
+from dfs.types import Credentials, InodeId
 from tests.unit.mount.fusetap.heads import write_head
 
 if TYPE_CHECKING:
@@ -16,6 +23,7 @@ if TYPE_CHECKING:
 
 ROOT = Credentials(0, 0)
 USER = Credentials(1000, 1000, (24,))
+OTHER = Credentials(1001, 1000)
 KILL, CACHE = 1 << 2, 1 << 0
 
 
@@ -57,3 +65,42 @@ def test_a_kernel_that_did_not_agree_is_not_asked(*, is_agreed: bool) -> None:
     agreed = InitFlag.HANDLE_KILLPRIV_V2 if is_agreed else InitFlag.PARALLEL_DIROPS
     rule = SetIdRule(cast("FuseSession", Session(agreed, write_head(0, uid=0))))
     assert rule.changed_by(USER) == (Credentials(0, 1000) if is_agreed else USER)
+
+
+def inode_of(mode: int) -> Inode:
+    root = root_records(0)[inode_key(ROOT_INO)]
+    assert isinstance(root, Inode)
+    return msgspec.structs.replace(root, ino=InodeId(5), mode=mode, uid=1000, gid=1000)
+
+
+def bare_change(mode: int, who: Credentials, *, taken_by: int = 0) -> int | None:
+    rule = SetIdRule(cast("FuseSession", Session(InitFlag.HANDLE_KILLPRIV_V2, b"")))
+    if taken_by:
+        rule.capability_goes(InodeId(5), taken_by)
+    changes = rule.bare_change(inode_of(mode), who, 77)
+    assert changes == AttributeChanges(mode=changes.mode)
+    return changes.mode
+
+
+@pytest.mark.parametrize(
+    ("mode", "who", "expected"),
+    [
+        (stat.S_IFREG | 0o6755, ROOT, 0o755),
+        (stat.S_IFREG | 0o6755, USER, 0o755),
+        (stat.S_IFREG | 0o6755, OTHER, None),
+        (stat.S_IFREG | 0o2745, USER, None),  # a mark of mandatory locks, in the user's group
+        (stat.S_IFREG | 0o644, ROOT, None),
+        (stat.S_IFDIR | 0o6755, ROOT, None),
+        (stat.S_IFLNK | 0o6777, ROOT, None),
+    ],
+)
+def test_a_chown_of_nothing_takes_set_id_bits_from_files(
+    mode: int, who: Credentials, expected: int | None
+) -> None:
+    assert bare_change(mode, who) == expected
+
+
+def test_what_comes_before_a_write_of_root_takes_no_set_id_bits() -> None:
+    assert bare_change(stat.S_IFREG | 0o6755, ROOT, taken_by=77) is None
+    assert bare_change(stat.S_IFREG | 0o6755, ROOT, taken_by=78) == 0o755
+    assert bare_change(stat.S_IFREG | 0o6755, USER, taken_by=77) == 0o755
