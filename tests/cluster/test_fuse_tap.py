@@ -177,6 +177,21 @@ def test_an_idle_mount_costs_nothing(start_small: Callable[..., Small]) -> None:
     assert cpu_ticks() == before
 
 
+def test_nobody_polls_for_a_slow_caller(start_small: Callable[..., Small]) -> None:
+    """Requests that come 3 ms after the last reply; the first few polls for them are in vain."""
+    small = start_small()
+    for _ in range(200):
+        assert not os.path.lexists(small.place / "none")
+    before = small.seen()["status"]
+    for _ in range(100):
+        assert not os.path.lexists(small.place / "none")
+        time.sleep(0.003)
+    after = small.seen()["status"]
+    assert after["request_count"] - before["request_count"] >= 100
+    assert after["vain_count"] - before["vain_count"] <= 8
+    assert not after["is_polling"]
+
+
 def _is_asleep(pid: int) -> bool:
     return Path(f"/proc/{pid}/wchan").read_text() not in ("", "0")
 

@@ -5,11 +5,12 @@ Method: interpreters of their own, because an interpreter loads a library once.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 
 import pytest
+
+from dfs.background import dfs_environment
 
 SHOW = "; from dfs.mount.fusetap import extension as e; print(e.TAP is not None, e.WHY_NOT)"
 
@@ -17,7 +18,7 @@ SHOW = "; from dfs.mount.fusetap import extension as e; print(e.TAP is not None,
 def run(program: str, **environment: str) -> str:
     done = subprocess.run(
         [sys.executable, "-c", program + SHOW],
-        env={**os.environ, **environment},
+        env=dfs_environment(environment),
         capture_output=True,
         text=True,
         check=True,
