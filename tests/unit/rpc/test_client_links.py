@@ -330,14 +330,16 @@ async def test_whoever_relies_on_a_link_hears_of_its_end_before_the_other_side(
     told: list[str] = []
     at_the_end: list[list[str]] = []
 
+    async def tell() -> None:
+        await trio.lowlevel.checkpoint()
+        told.append("")
+
     async def fail(client: RpcClient[Any]) -> None:
         with pytest.raises(DfsError):
             await client.call(GetChunkStatus())
 
     async with (
-        RpcClient[Any](
-            environment, ADDRESS, ChunkReply, on_close=lambda: told.append("")
-        ) as client,
+        RpcClient[Any](environment, ADDRESS, ChunkReply, before_close=tell) as client,
         trio.open_nursery() as nursery,
     ):
         nursery.start_soon(fail, client)

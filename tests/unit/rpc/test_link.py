@@ -205,7 +205,12 @@ async def test_whoever_wants_to_hears_of_the_close_before_the_stream_ends() -> N
         async def aclose(self) -> None:
             heard.append("stream closed")
 
-    link: Link[Any] = Link(Stream(), ChunkReply, lambda: heard.append("told"))
-    await link.aclose()
-    await link.aclose()
+    async def tell() -> None:
+        await trio.lowlevel.checkpoint()
+        heard.append("told")
+
+    link: Link[Any] = Link(Stream(), ChunkReply, tell)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(link.aclose)
+        nursery.start_soon(link.aclose)
     assert heard == ["told", "stream closed", "stream closed"]
