@@ -286,7 +286,7 @@ class Flusher:
         file.dirty.clear()
         file.ready_bytes = 0
         file.live_since_s = file.pending_since_s = NEVER
-        file.lost = error
+        file.lost = file.untold_loss = error
         file.lost_count += 1
         self.loss_count += 1
         for losses in self._loss_notes:

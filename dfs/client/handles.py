@@ -49,6 +49,7 @@ class FileHandle:
     def see_lost(self) -> None:
         """The application is being told now that dirty data was lost."""
         self._lost_seen = self.file.lost_count
+        self.file.take_untold_loss()
 
     def raise_lost(self) -> None:
         """Raise, once per handle and loss, that dirty data of the file was lost (fsync(2))."""

@@ -231,7 +231,7 @@ class NamespaceCalls:
         """One more name (link(2)); what was written to the file before is committed first (I5)."""
         file = self._files.get(ino)
         if file is not None:
-            await self._flusher.flush(file)
+            await self._flush_wholly(file)
         now_ns = self._environment.now_ns()
         return await self._change(
             Link(credentials=credentials, now_ns=now_ns, ino=ino, parent=parent, name=name)
@@ -273,6 +273,9 @@ class NamespaceCalls:
         for ino in flushed:
             if ino in losses:
                 # Lost with the session, perhaps, and the next one must not see the rename alone.
+                file = self._files.get(ino)
+                if file is not None:
+                    file.take_untold_loss()
                 raise copy_of(losses[ino])
         op = Rename(
             credentials=credentials,
@@ -288,15 +291,24 @@ class NamespaceCalls:
             self._files.current(result.inode)
 
     async def _flush_named(self, parent: InodeId, name: bytes) -> InodeId | None:
-        """Flush the file of this name, if any file is dirty at all. Returns its inode then."""
-        if self._flusher.dirty_bytes == 0:
+        """Flush the file of this name, if any file is dirty at all, or was when its data was lost.
+        Returns its inode then."""
+        if self._flusher.dirty_bytes == 0 and self._flusher.loss_count == 0:
             return None
         inode = await self.lookup(parent, name)
         await self._environment.fault_point("a name is looked up, its file is not flushed")
         file = self._files.get(inode.ino)
         if file is not None:
-            await self._flusher.flush(file)
+            await self._flush_wholly(file)
         return inode.ino
+
+    async def _flush_wholly(self, file: OpenFile) -> None:
+        """Flush all that was ever written to the file. Raises what it lost and nobody was told of:
+        a later change of its names must not survive without it (I5)."""
+        loss = file.take_untold_loss()
+        if loss is not None:
+            raise copy_of(loss)
+        await self._flusher.flush(file)
 
     # ------------------------------------------------------------ extended attributes
 

@@ -52,6 +52,8 @@ class OpenFile:
         """Why dirty data was lost last."""
         self.lost_count = 0
         """How often that happened; each handle reports it once."""
+        self.untold_loss: DfsError | None = None
+        """Set while nobody was told of the newest loss."""
         self.resized = trio.Event()
         """Not set while the size is being changed: writers wait."""
         self.resized.set()
@@ -102,6 +104,11 @@ class OpenFile:
             mtime_ns=max(record.mtime_ns, self.last_write_ns),
             ctime_ns=max(record.ctime_ns, self.last_write_ns),
         )
+
+    def take_untold_loss(self) -> DfsError | None:
+        """The newest loss, if nobody was told of it; somebody is being told now."""
+        loss, self.untold_loss = self.untold_loss, None
+        return loss
 
     def note(self, record: Inode) -> bool:
         """Take in what a server said. False: it is older than what is known, and was left."""

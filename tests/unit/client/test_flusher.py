@@ -333,6 +333,30 @@ async def test_a_rename_does_not_outlive_data_that_is_lost_before_its_flush(
 
 
 @pytest.mark.expects_warnings
+@pytest.mark.parametrize("change", ["rename", "link"])
+async def test_names_do_not_change_after_a_loss_that_nobody_was_told_of(
+    change: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    """The session goes while the application's next call is on its way here (I5)."""
+    async with cluster() as rig, rig.client() as client:
+        handle, inode = await client.create(ROOT, b"new", 0o644, ROOT_USER)
+        await client.write(handle, 0, pattern(3 * BLOCK))
+        client.meta.lose_session(await client.meta.wait_link(0), "the test says so")
+
+        async def do() -> None:
+            if change == "rename":
+                await client.rename(ROOT, b"new", ROOT, b"old", 0, ROOT_USER)
+            else:
+                await client.link(inode.ino, ROOT, b"old", ROOT_USER)
+
+        with pytest.raises(Fenced):
+            await do()
+        await do()
+        with pytest.raises(Fenced):
+            await client.fsync(handle)
+
+
+@pytest.mark.expects_warnings
 async def test_everyone_who_notes_losses_hears_of_them_though_others_have_stopped(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
