@@ -361,7 +361,7 @@ BUGS = (
             Change(
                 "dfs.client.flusher",
                 """
-        file.lost = error
+        file.lost = file.untold_loss = error
         file.lost_count += 1
 """,
                 """

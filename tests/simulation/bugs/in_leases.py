@@ -179,6 +179,7 @@ BUGS = (
                 "dfs.client.record_cache",
                 """
         self._leases.clear()
+        self._named.clear()
         self._given_back.clear()
         self._forgotten.clear()
         self._name_count = 0
@@ -216,12 +217,11 @@ BUGS = (
             Change(
                 "dfs.client.record_cache",
                 """
-        for ino in returned:
+            del self._given_back[ino]
             self._forget(ino, ())
-        return returned
 """,
                 """
-        return returned
+            del self._given_back[ino]
 """,
             ),
         ),

@@ -168,7 +168,7 @@ BUGS = (
                 "dfs.meta.sessions",
                 """
         session = self._sessions.get(request.session_id)
-        if session is None:
+        if session is None or session.is_deaf:
             raise _fenced(request.session_id)
         session.link_number = link.number
 """,
@@ -202,10 +202,12 @@ BUGS = (
         session = self._sessions.pop(session_id)
         log.info("session %d ends: %s (%s)", session_id, reason, session.client)
         session.stream.close(_fenced(session_id))
+        self._recalls.forget_all(session_id)
         self._lifetimes.end(session_id)
 """,
                 """
         session = self._sessions[session_id]
+        self._recalls.forget_all(session_id)
         log.info("session %d ends: %s (%s)", session_id, reason, session.client)
 """,
             ),
