@@ -5,7 +5,7 @@ default_permissions); changes of the namespace carry credentials and are checked
 Errors: FsError is the right answer to a wrong request; every other DfsError has `errno` (EIO) and a
 message that names the cause.
 
-Nothing is cached across opens: every lookup and getattr asks the server. What this client has
+Lookups and getattrs are answered from memory as far as that is leased. What this client has
 written and not committed is laid over each answer.
 """
 

@@ -122,6 +122,7 @@ class MetaSession:
         self._spare_range: tuple[int, int] | None = None
         self._range_lock = trio.Lock()
         self.session_id = _NO_SESSION
+        self._opening = 0
         self.delete_number = 0
         """Uploads that begin under it are later than every deletion it counts (I1)."""
         self.ops = OpStream(self, on_unclaimed)
@@ -202,11 +203,13 @@ class MetaSession:
         await self.leases.forget_all()
         self.ops.forget_releases()
         held = self._held() + self.ops.journal.held_creations()
+        self._opening += 1
         request = OpenSession(
             client=self._config.name,
             cluster_id=self.settings.cluster_id if is_return else self._config.cluster_id,
             session_id=self.session_id,
             held=tuple(sorted(set(held))) if is_return else (),
+            opening=self._opening,
             wants_leases=True,
         )
         sent_s = trio.current_time()

@@ -67,6 +67,8 @@ class Session:
         self.link_number = link_number
         self.may_remember = record.may_remember
         """It may be given leases: its record says so, or is about to say that no more."""
+        self.opening = 0
+        """The newest of its client's openings."""
         self.ended_link = NO_LINK
         """The newest of its links that ended."""
         self.is_deaf = False
@@ -124,6 +126,7 @@ class Sessions:
         record = await self._committer.commit(lambda overlay: _begin(overlay, request))
         self._store.hand_out(record.first_ino, record.end_ino)
         session = Session(record, self._applier, link.number)
+        session.opening = request.opening
         self._sessions[session.session_id] = session
         self._lifetimes.begin(session.session_id, trio.current_time())
         log.info("session %d begins: %s", session.session_id, session.client)
@@ -135,6 +138,9 @@ class Sessions:
         session = self._sessions.get(request.session_id)
         if session is None or session.is_deaf:
             raise _fenced(request.session_id)
+        if request.opening < session.opening:
+            raise Disconnected(f"session {session.session_id} was opened on a newer link")
+        session.opening = request.opening
         session.link_number = link.number
         # A client forgets what it had leased when it loses the link.
         self._recalls.forget_all(session.session_id)

@@ -20,6 +20,9 @@ class OpenSession(Message, frozen=True, tag=True, kw_only=True):
     WrongCluster."""
     session_id: SessionId = SessionId(0)
     held: tuple[InodeId, ...] = ()
+    opening: int = 0
+    """Counts the client's openings: one that lingered on an older link comes too late to say what
+    is held (I6)."""
     wants_leases: bool = False
     """It answers recalls. On return it has forgotten all that was leased to it before."""
 

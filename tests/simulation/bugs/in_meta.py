@@ -170,7 +170,7 @@ BUGS = (
         session = self._sessions.get(request.session_id)
         if session is None or session.is_deaf:
             raise _fenced(request.session_id)
-        session.link_number = link.number
+        if request.opening < session.opening:
 """,
                 """
         session = self._sessions.get(request.session_id)
@@ -185,7 +185,7 @@ BUGS = (
             session = Session(record, self._applier, link.number)
             self._sessions[session.session_id] = session
             self._lifetimes.begin(session.session_id, trio.current_time())
-        session.link_number = link.number
+        if request.opening < session.opening:
 """,
             ),
         ),

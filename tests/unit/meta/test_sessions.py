@@ -384,3 +384,20 @@ async def test_what_a_link_lost_can_be_opened_again_on_the_next(autojump_clock: 
         assert (await mount.do(unlink(b"none"))).errno == errno.ENOENT
         assert exists(engine, ino)
     assert_sound(engine)
+
+
+async def test_an_opening_that_lingered_on_an_older_link_changes_nothing() -> None:
+    """Goal: what the client holds by now stays held, and its link stays its link (I6)."""
+    async with running(MemoryEngine()) as server:
+        mount = await Mount.arrive(server)
+        create = mount.create(b"a")
+        await mount.do(create)
+        newer = OpenSession(client="m", session_id=mount.session_id, held=(create.ino,), opening=3)
+        older = OpenSession(client="m", session_id=mount.session_id, opening=2)
+        await server.handle(newer, b"", Link(8))
+        with pytest.raises(Disconnected):
+            await server.handle(older, b"", Link(7))
+        mount.link = Link(8)
+        await mount.do(unlink(b"a"))
+        await settle()
+        assert (await mount.getattr(create.ino)).nlink == 0
