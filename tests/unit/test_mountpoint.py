@@ -103,7 +103,7 @@ def test_stale_is_what_answers_not_connected(
     def dead(path: str) -> None:
         raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
 
-    monkeypatch.setattr(os, "stat", dead)
+    monkeypatch.setattr(os, "statvfs", dead)
     assert is_stale("/anything")
 
 
