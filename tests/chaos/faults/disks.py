@@ -28,6 +28,7 @@ FULL_S_MAX = 4.0
 FLIPS_MAX = 40
 FLIP_BYTES_MAX = 16
 ROT_S_MAX = 2.0
+SEGMENT_POLL_S = 0.05
 
 
 async def full_disk(cluster: Cluster, chooser: random.Random) -> str:
@@ -44,7 +45,9 @@ async def full_disk(cluster: Cluster, chooser: random.Random) -> str:
 
 async def flip_bytes(cluster: Cluster, chooser: random.Random) -> str:
     number = chooser.randrange(len(cluster.chunks))
-    segments = sorted((cluster.chunk_directory(number) / "segments").iterdir())
+    directory = cluster.chunk_directory(number) / "segments"
+    while not (segments := sorted(directory.iterdir())):
+        await trio.sleep(SEGMENT_POLL_S)  # nothing was written to this server yet
     for _ in range(chooser.randint(1, FLIPS_MAX)):
         _flip(chooser.choice(segments), chooser)
     await trio.sleep(chooser.uniform(0, ROT_S_MAX))
