@@ -46,7 +46,10 @@ async def full_disk(cluster: Cluster, chooser: random.Random) -> str:
 async def flip_bytes(cluster: Cluster, chooser: random.Random) -> str:
     number = chooser.randrange(len(cluster.chunks))
     directory = cluster.chunk_directory(number) / "segments"
-    while not (segments := sorted(directory.iterdir())):
+    while True:
+        segments = sorted(directory.iterdir())
+        if segments:
+            break
         await trio.sleep(SEGMENT_POLL_S)  # nothing was written to this server yet
     for _ in range(chooser.randint(1, FLIPS_MAX)):
         _flip(chooser.choice(segments), chooser)
