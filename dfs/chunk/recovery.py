@@ -1,5 +1,7 @@
 """Start of a store: bring the index up to what the segments hold, cut a torn tail.
 
+A tail that cannot be read is not cut: what was promised may be in it. The next segment is begun.
+
 Blocking, before anything else runs. The segments are the truth; the index is only a shortcut to it:
 
     index                                      done
@@ -41,12 +43,13 @@ from dfs.core.segments import (
 from dfs.limits import INDEX_CHECKPOINT_RECORDS, MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from dfs.chunk.disk import Disk
     from dfs.chunk.identity import Identity
     from dfs.chunk.index import BlockIndex
 
+READ_TRIES: Final = 3
 _PROGRESS_BYTES: Final = 1024 * MIB
 
 logger = logging.getLogger(__name__)
@@ -75,9 +78,17 @@ def recover(disk: Disk, index: BlockIndex, identity: Identity) -> Recovered:
 
 
 def scan_file(
-    disk: Disk, key: bytes, number: int, start: int, end: int, *, is_payload_checked: bool
+    disk: Disk,
+    key: bytes,
+    number: int,
+    start: int,
+    end: int,
+    *,
+    is_payload_checked: bool,
+    on_unreadable: Callable[[], None] = lambda: None,
 ) -> Iterator[Found | Skipped | Torn]:
-    """Walk the records in [start, end) of a segment file. What cannot be read counts as damage."""
+    """Walk the records in [start, end) of a segment file. What cannot be read counts as damage, and
+    `on_unreadable` hears of it."""
     name = segment_name(number)
     scan = scan_segment(key, start, end, is_payload_checked=is_payload_checked)
     data: bytes | None = None
@@ -88,19 +99,24 @@ def scan_file(
             return
         data = None
         if isinstance(event, Want):
-            data = _read_or_nothing(disk, name, event)
+            data = _read(disk, name, event)
+            if data is None:
+                on_unreadable()
+                data = b""
         else:
             yield event
 
 
-def _read_or_nothing(disk: Disk, name: str, want: Want) -> bytes:
-    try:
-        return disk.read_at(name, want.offset, want.length)
-    except OSError as error:
-        if error.errno != errno.EIO:
-            raise
-        logger.warning("%s: bytes from %d cannot be read: EIO", name, want.offset)
-        return b""
+def _read(disk: Disk, name: str, want: Want) -> bytes | None:
+    """The bytes; None when the disk cannot read them, however often it is asked."""
+    for _ in range(READ_TRIES):
+        try:
+            return disk.read_at(name, want.offset, want.length)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+    logger.warning("%s: bytes from %d cannot be read: EIO", name, want.offset)
+    return None
 
 
 class _Recovery:
@@ -111,6 +127,8 @@ class _Recovery:
         self._replayed_bytes = 0
         self._replayed_count = 0
         self._is_rebuild = False
+        self._is_unreadable = False
+        """Part of the segment at hand cannot be read: it may hold blocks that were promised."""
 
     def run(self) -> Recovered:
         numbers = list_segments(self._disk)
@@ -179,11 +197,13 @@ class _Recovery:
         is_whole = self._check_header(number)
         if number not in {usage.number for usage in self._index.usages}:
             self._index.begin_segment(number)
+        self._is_unreadable = False
         end = self._replay_records(number, start, size, is_newest=is_newest)
-        if is_newest and is_whole and end < size:
+        is_writable = is_newest and is_whole and not self._is_unreadable
+        if is_writable and end < size:
             self._disk.truncate(name, end)
             self._disk.sync(name)
-        return Recovered(number=number, end=end, is_writable=is_newest and is_whole)
+        return Recovered(number=number, end=end, is_writable=is_writable)
 
     def _restore_start(self, number: int) -> int:
         """A segment too short for its own header holds nothing: write the header. Returns the
@@ -210,13 +230,24 @@ class _Recovery:
         """Index the records in [start, size). Returns where the whole ones end."""
         key = segment_key(self._identity.server_id, number)
         end = start
-        for event in scan_file(self._disk, key, number, start, size, is_payload_checked=is_newest):
+        for event in scan_file(
+            self._disk,
+            key,
+            number,
+            start,
+            size,
+            is_payload_checked=is_newest,
+            on_unreadable=self._note_unreadable,
+        ):
             if isinstance(event, Found):
                 self._index_record(number, event.record)
                 end = event.record.end
             else:
-                _report(number, event, size, is_newest=is_newest)
+                _report(number, event, size, is_cut=is_newest and not self._is_unreadable)
         return end
+
+    def _note_unreadable(self) -> None:
+        self._is_unreadable = True
 
     def _index_record(self, number: int, record: SegmentRecord) -> None:
         if isinstance(record.header, Tombstone):
@@ -259,14 +290,14 @@ class _Recovery:
             )
 
 
-def _report(number: int, event: Skipped | Torn, size: int, *, is_newest: bool) -> None:
+def _report(number: int, event: Skipped | Torn, size: int, *, is_cut: bool) -> None:
     """A torn tail of the newest segment is what a crash leaves; everything else is damage."""
     if isinstance(event, Skipped):
         skipped = event.end - event.start
         place = f"damage at {event.start}, {skipped} bytes skipped"
     else:
-        fate = "cut" if is_newest else "lost"
+        fate = "cut" if is_cut else "lost"
         place = f"torn at {event.cut_at}, {size - event.cut_at} bytes {fate}"
-    is_expected = is_newest and isinstance(event, Torn)
+    is_expected = is_cut and isinstance(event, Torn)
     level = logging.INFO if is_expected else logging.WARNING
     logger.log(level, "segment %d: %s: %s", number, place, event.reason)

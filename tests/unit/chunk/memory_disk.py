@@ -44,6 +44,8 @@ class MemoryDisk:
         self.dies_at: int | None = None
         self.sync_count = 0
         self.bytes_read = 0
+        self.unreadable: dict[str, int] = {}
+        """File → the offset from which on nothing can be read, until cleared."""
         self._failures: dict[str, list[int]] = {}
         self._lock_holders: dict[str, MemoryDisk] = {}
         self.is_closed = False
@@ -103,6 +105,8 @@ class MemoryDisk:
     def read_at(self, name: str, offset: int, length: int) -> bytes:
         file = self._file(name)
         self._check("read_at", name)
+        if offset + length > self.unreadable.get(name, offset + length):
+            raise os_error(errno.EIO, name)
         data = bytes(file.content[offset : offset + length])
         self.bytes_read += len(data)
         return data
