@@ -7,11 +7,15 @@ rest of the directory stays leased.
 
     an inode is | leases on it are given | its changes
     free        | to whoever asks        | claim it first
-    claimed     | to nobody              | wait until everyone who has it forgot what they change
+    claimed     | to nobody else         | wait until everyone who has it forgot what they change
+    exclusive   | to nobody else         | only its holder's, who makes them without asking
+
+Exclusive is what a session made itself, or changed while nobody else had a lease on it. Whoever
+else only looks at it recalls that: the holder's changes come first, and the lease is shared then.
 
 A session whose own op changes what it has leased has forgotten that before it sent the op, as far
 as the op names it (`named_by`). What an op changes without naming it is recalled even from its own
-session, unless that has given it back.
+session, unless that has given it back, or has foreseen all that the op does.
 """
 
 from __future__ import annotations
@@ -46,6 +50,8 @@ Touched = dict["InodeId", set[bytes]]
 """Inodes, and the names of directory entries in them. An inode without names is touched itself."""
 
 _OF_THE_INODE = (INODE, XATTR, EXTENT)
+LEASED_TABLES = (*_OF_THE_INODE, DENTRY)
+"""Tables whose records leases cover."""
 
 
 def touched_by(changes: Mapping[bytes, Record | None]) -> Touched:
@@ -90,6 +96,7 @@ class Leases:
     def __init__(self) -> None:
         self._holders: dict[InodeId, dict[SessionId, None]] = {}
         self._held: dict[SessionId, dict[InodeId, None]] = {}
+        self._exclusive: dict[InodeId, SessionId] = {}
         self._claims: Counter[InodeId] = Counter()
 
     def count(self, session_id: SessionId) -> int:
@@ -99,21 +106,60 @@ class Leases:
     def has(self, session_id: SessionId, ino: InodeId) -> bool:
         return session_id in self._holders.get(ino, ())
 
+    def is_leased(self, ino: InodeId) -> bool:
+        return ino in self._holders
+
+    def is_exclusive(self, session_id: SessionId, ino: InodeId) -> bool:
+        return self._exclusive.get(ino) == session_id
+
+    def exclusive_of(self, session_id: SessionId) -> list[InodeId]:
+        """What the session has exclusively."""
+        held = self._held.get(session_id, ())
+        return [ino for ino in held if self._exclusive.get(ino) == session_id]
+
     # ------------------------------------------------------------ giving and taking back
 
-    def grant(self, session_id: SessionId, ino: InodeId) -> bool:
-        """Lease the inode to the session from this moment on. False: not now, it is claimed, or
-        the session has too many."""
+    def grant(self, session_id: SessionId, ino: InodeId, own: Claim | None = None) -> bool:
+        """Lease the inode to the session from this moment on. False: not now, somebody claims it
+        (beside `own`), or the session has too many."""
         assert session_id > 0
-        if ino in self._claims:
+        assert self._exclusive.get(ino, session_id) == session_id, "its holder has not shared it"
+        if self._is_claimed(ino, own):
             return False
-        held = self._held.setdefault(session_id, {})
-        if ino not in held:
-            if len(held) >= LEASES_PER_SESSION_MAX:
+        if not self.has(session_id, ino):
+            if self.count(session_id) >= LEASES_PER_SESSION_MAX:
                 return False
-            held[ino] = None
-            self._holders.setdefault(ino, {})[session_id] = None
+            self._hold(session_id, ino)
         return True
+
+    def grant_exclusive(
+        self, session_id: SessionId, ino: InodeId, own: Claim | None = None
+    ) -> bool:
+        """Lease the inode to the session alone, if nobody else has a lease on it."""
+        holders = self._holders.get(ino, ())
+        if len(holders) > (session_id in holders) or not self.grant(session_id, ino, own):
+            return False
+        self._exclusive[ino] = session_id
+        return True
+
+    def take(self, session_id: SessionId, ino: InodeId) -> None:
+        """The session has the inode exclusively: it has made it, or had it before and is back."""
+        assert ino not in self._holders
+        self._hold(session_id, ino)
+        self._exclusive[ino] = session_id
+
+    def _hold(self, session_id: SessionId, ino: InodeId) -> None:
+        self._held.setdefault(session_id, {})[ino] = None
+        self._holders.setdefault(ino, {})[session_id] = None
+
+    def _is_claimed(self, ino: InodeId, own: Claim | None) -> bool:
+        is_own = own is not None and ino in own.touched
+        return self._claims[ino] > int(is_own) if ino in self._claims else False
+
+    def share(self, session_id: SessionId, ino: InodeId) -> None:
+        """What the session has changed by itself is done: others may look at the inode, too."""
+        if self._exclusive.get(ino) == session_id:
+            del self._exclusive[ino]
 
     def give_back(self, session_id: SessionId, inos: Iterable[InodeId]) -> None:
         """The session has forgotten these."""
@@ -133,6 +179,7 @@ class Leases:
             self._drop_holder(ino, session_id)
 
     def _drop_holder(self, ino: InodeId, session_id: SessionId) -> None:
+        self.share(session_id, ino)
         holders = self._holders[ino]
         del holders[session_id]
         if not holders:
@@ -145,7 +192,8 @@ class Leases:
     ) -> dict[SessionId, Touched]:
         """By session, what it has to forget before `touched` may change. Empty: go ahead.
 
-        `own` is the session whose op it is, 0 for the server itself, and `named` what it named.
+        `own` is the session whose op it is, 0 for the server itself, and `named` what it knows to
+        be changed.
         """
         recalls: dict[SessionId, Touched] = {}
         for ino, names in touched.items():
@@ -155,6 +203,15 @@ class Leases:
                 forgotten = claim.forgotten.get((session_id, ino)) if claim is not None else None
                 if forgotten is None or not names <= forgotten:
                     recalls.setdefault(session_id, {})[ino] = set(names)
+        return recalls
+
+    def in_sight(self, own: SessionId, inos: Iterable[InodeId]) -> dict[SessionId, Touched]:
+        """By session, what it has to share before `own` may look at these. Empty: go ahead."""
+        recalls: dict[SessionId, Touched] = {}
+        for ino in inos:
+            holder = self._exclusive.get(ino, own)
+            if holder != own:
+                recalls.setdefault(holder, {})[ino] = set()
         return recalls
 
     def claim(self, claim: Claim, touched: Touched) -> None:
@@ -175,6 +232,7 @@ class Leases:
         for ino, names in touched.items():
             if ino not in claim.touched:
                 continue
+            self.share(session_id, ino)
             if not names:
                 self.give_back(session_id, (ino,))
             else:

@@ -55,8 +55,8 @@ from dfs.core.messages import (
 from dfs.core.namespace.directories import read_directory, seek
 from dfs.core.namespace.extents import extents_touching
 from dfs.core.namespace.inodes import get_inode
-from dfs.core.namespace.keys import COUNTERS_KEY, GARBAGE, dentry_range, table_range
-from dfs.core.namespace.records import Counters, Dentry
+from dfs.core.namespace.keys import COUNTERS_KEY, GARBAGE, dentry_range, inode_key, table_range
+from dfs.core.namespace.records import Counters, Dentry, Inode
 from dfs.core.namespace.shape import INO_MAX
 from dfs.core.namespace.view import ScanRange
 from dfs.core.namespace.xattrs import get_xattr, list_xattrs
@@ -71,13 +71,14 @@ from dfs.limits import (
     READDIR_ENTRIES_MAX,
     SCAN_RECORDS_MAX,
 )
+from dfs.meta.reading import Reader
 from dfs.meta.repairs import repair
 from dfs.version import version
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-    from dfs.core.namespace.records import Extent, Inode
+    from dfs.core.namespace.records import Extent
     from dfs.core.namespace.view import View
     from dfs.core.sessions import Holds
     from dfs.engine.api import Engine
@@ -218,7 +219,10 @@ class Handlers:
         # Only with the outcomes: a client that is told to send all this again still holds them.
         if session.link_number == link.number:
             self._sessions.release(session, request.releases)
-        return ApplyReply(outcomes=outcomes)
+        exclusive = await self._committer.read(
+            lambda view: _inodes(view, session.stream.exclusive_since(request.ops))
+        )
+        return ApplyReply(outcomes=outcomes, exclusive=exclusive)
 
     async def _release(self, request: Release, link: LinkLike) -> Done:
         self._sessions.release(self._sessions.of(request.session_id, link), request.inos)
@@ -226,47 +230,51 @@ class Handlers:
 
     # ------------------------------------------------------------ reads
 
-    def _lessee(self, session_id: SessionId, link: LinkLike) -> Callable[[Inode], bool]:
-        """Leases an inode, from the moment on in which it is looked at, to whoever asks. Raises
-        Fenced, Disconnected."""
-        if session_id == NO_SESSION:
-            return lambda _: False
-        self._sessions.of(session_id, link)
-        return lambda inode: self._sessions.lease(session_id, link, inode)
+    def _reader(self, link: LinkLike, lessee: SessionId = NO_SESSION) -> Reader:
+        return Reader(self._sessions, self._recalls, link, lessee)
 
     async def _lookup(self, request: Lookup, link: LinkLike) -> InodeReply:
-        lease = self._lessee(request.session_id, link)
+        reader = self._reader(link, request.session_id)
         _check_ino(request.parent)
 
         def look(view: View) -> InodeReply:
             inode = seek(view, request.parent, request.name)
-            is_entry_leased = lease(get_inode(view, request.parent))
+            seen = [get_inode(view, request.parent), *((inode,) if inode is not None else ())]
+            is_entry_leased, *is_leased = reader.lease(seen)
             if inode is None and not is_entry_leased:
                 raise FsError(errno.ENOENT)
-            is_leased = inode is not None and lease(inode)
-            return InodeReply(inode=inode, is_leased=is_leased, is_entry_leased=is_entry_leased)
+            return InodeReply(
+                inode=inode, is_leased=any(is_leased), is_entry_leased=is_entry_leased
+            )
 
-        return await self._committer.read(look)
+        return await reader.read(self._committer, look)
 
     async def _get_attr(self, request: GetAttr, link: LinkLike) -> InodeReply:
-        lease = self._lessee(request.session_id, link)
+        reader = self._reader(link, request.session_id)
         _check_ino(request.ino)
 
         def look(view: View) -> InodeReply:
             inode = get_inode(view, request.ino)
-            return InodeReply(inode=inode, is_leased=lease(inode))
+            [is_leased] = reader.lease([inode])
+            return InodeReply(inode=inode, is_leased=is_leased)
 
-        return await self._committer.read(look)
+        return await reader.read(self._committer, look)
 
     async def _open(self, request: Open, link: LinkLike) -> OpenReply:
         """Holding comes first: an unlink that arrives later finds the inode held."""
         session = self._sessions.of(request.session_id, link)
+        reader = self._reader(link)
         _check_ino(request.ino)
         if self._reaper.is_doomed(request.ino):
             await self._committer.read(lambda view: _require_name(view, request.ino))
         is_first = self._holds.add(session.session_id, request.ino)
+
+        def look(view: View) -> tuple[Inode, list[Extent]]:
+            reader.see(request.ino)
+            return _file(view, request)
+
         try:
-            inode, extents = await self._committer.read(lambda view: _file(view, request))
+            inode, extents = await reader.read(self._committer, look)
         except FsError:
             if is_first:
                 self._sessions.release(session, (request.ino,))
@@ -276,10 +284,16 @@ class Handlers:
         return OpenReply(inode=inode, extents=kept, is_complete=is_complete)
 
     async def _read_extents(self, request: ReadExtents, link: LinkLike) -> ExtentsReply:
+        reader = self._reader(link)
         _check_ino(request.ino)
         if not 0 <= request.start <= request.end <= FILE_BYTES_MAX:
             raise FsError(errno.EINVAL, f"the range {request.start} … {request.end}")
-        inode, extents = await self._committer.read(lambda view: _extents(view, request))
+
+        def look(view: View) -> tuple[Inode, list[Extent]]:
+            reader.see(request.ino)
+            return _extents(view, request)
+
+        inode, extents = await reader.read(self._committer, look)
         end = request.end
         if len(extents) > EXTENTS_PER_REPLY_MAX:
             end = extents[EXTENTS_PER_REPLY_MAX].offset
@@ -287,28 +301,38 @@ class Handlers:
         return ExtentsReply(inode=inode, extents=kept, end=end)
 
     async def _read_directory(self, request: ReadDirectory, link: LinkLike) -> DirectoryReply:
-        lease = self._lessee(request.session_id, link)
+        reader = self._reader(link, request.session_id)
         _check_ino(request.ino)
         if len(request.after) > NAME_BYTES_MAX or request.limit < 1:
             raise FsError(errno.EINVAL)
 
         def look(view: View) -> DirectoryReply:
+            directory = get_inode(view, request.ino)
             entries, is_last = _entries(view, request)
-            leased = [lease(get_inode(view, request.ino))]
-            leased += [lease(entry.inode) for entry in entries]
+            leased = reader.lease([directory, *(entry.inode for entry in entries)])
             return DirectoryReply(entries=entries, is_last=is_last, is_leased=all(leased))
 
-        return await self._committer.read(look)
+        return await reader.read(self._committer, look)
 
     async def _get_xattr(self, request: GetXattr, link: LinkLike) -> XattrReply:
+        reader = self._reader(link)
         _check_ino(request.ino)
-        value = await self._committer.read(lambda v: get_xattr(v, request.ino, request.name))
-        return XattrReply(value=value)
+
+        def look(view: View) -> bytes:
+            reader.see(request.ino)
+            return get_xattr(view, request.ino, request.name)
+
+        return XattrReply(value=await reader.read(self._committer, look))
 
     async def _list_xattrs(self, request: ListXattrs, link: LinkLike) -> XattrNamesReply:
+        reader = self._reader(link)
         _check_ino(request.ino)
-        names = await self._committer.read(lambda view: list_xattrs(view, request.ino))
-        return XattrNamesReply(names=tuple(names))
+
+        def look(view: View) -> tuple[bytes, ...]:
+            reader.see(request.ino)
+            return tuple(list_xattrs(view, request.ino))
+
+        return XattrNamesReply(names=await reader.read(self._committer, look))
 
     async def _stat_fs(self, request: StatFs, link: LinkLike) -> StatFsReply:
         counters = await self._committer.read(_counters)
@@ -382,6 +406,11 @@ def _require_name(view: View, ino: InodeId) -> None:
     """Raises FsError(ESTALE) for an orphan."""
     if get_inode(view, ino).nlink == 0:
         raise FsError(errno.ESTALE, f"inode {ino} is gone")
+
+
+def _inodes(view: View, inos: Iterable[InodeId]) -> tuple[Inode, ...]:
+    inodes = (view.get(inode_key(ino), Inode) for ino in inos)
+    return tuple(inode for inode in inodes if inode is not None)
 
 
 def _file(view: View, request: Open) -> tuple[Inode, list[Extent]]:

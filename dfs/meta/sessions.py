@@ -6,6 +6,7 @@
 | known from before a restart | answered Disconnected, until it is opened again |
 | expired or closed | answered Fenced |
 | deaf: it does not answer a recall | answered Fenced; it expires when its leases surely have |
+| departed: its client has closed the link | ended when others need what it has exclusively |
 
 A session belongs to the link on which it was opened last. So whatever lingers on an older link can
 change nothing any more: no late release lets go of what was opened since.
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import trio
 from msgspec.structs import replace
 
-from dfs.core.messages import OpenSession, SessionStatus
+from dfs.core.messages import NO_SESSION, OpenSession, SessionStatus
 from dfs.core.namespace.keys import COUNTERS_KEY, session_key
 from dfs.core.namespace.records import Counters, SessionRecord
 from dfs.errors import Disconnected, Fenced, Overloaded
@@ -37,6 +38,7 @@ from dfs.types import InodeId, OpNumber, SessionId
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from dfs.core.leases import Claim
     from dfs.core.namespace.records import Inode
     from dfs.core.namespace.view import Overlay
     from dfs.core.sessions import Lifetimes
@@ -65,14 +67,23 @@ class Session:
         self.client = record.client
         self.stream = OpStream(record, applier)
         self.link_number = link_number
-        self.may_remember = record.may_remember
-        """It may be given leases: its record says so, or is about to say that no more."""
+        self.has_left = record.has_left
+        """Its client has closed the link in order, and is not back."""
         self.opening = 0
         """The newest of its client's openings."""
         self.ended_link = NO_LINK
         """The newest of its links that ended."""
         self.is_deaf = False
         """It had a session's whole life to answer a recall, and did not."""
+
+    @property
+    def may_remember(self) -> bool:
+        """It may be given leases: its record says so, or is about to say that no more."""
+        return self.stream.may_remember
+
+    @may_remember.setter
+    def may_remember(self, value: bool) -> None:
+        self.stream.may_remember = value
 
 
 class Sessions:
@@ -92,7 +103,10 @@ class Sessions:
         self._reaper = applier.reaper
         self._recalls = applier.recalls
         self._lifetimes = lifetimes
+        self._recalls.end_session = self._end_departed
         self._sessions: dict[SessionId, Session] = {}
+        self._by_link: dict[int, SessionId] = {}
+        """The session that was opened last on a link, until the link ends."""
         self._ended: dict[SessionId, None] = {}
         """Ended sessions whose records are still there."""
         for record in records:
@@ -112,6 +126,10 @@ class Sessions:
         self._lifetimes.hear(session_id, trio.current_time())
         return session
 
+    def on(self, link: LinkLike) -> SessionId:
+        """Whose link it is; NO_SESSION for one without a session."""
+        return self._by_link.get(link.number, NO_SESSION)
+
     # ------------------------------------------------------------ beginning
 
     async def open(self, request: OpenSession, link: LinkLike) -> tuple[Session, SessionRecord]:
@@ -128,6 +146,7 @@ class Sessions:
         session = Session(record, self._applier, link.number)
         session.opening = request.opening
         self._sessions[session.session_id] = session
+        self._by_link[link.number] = session.session_id
         self._lifetimes.begin(session.session_id, trio.current_time())
         log.info("session %d begins: %s", session.session_id, session.client)
         return session, record
@@ -142,8 +161,13 @@ class Sessions:
             raise Disconnected(f"session {session.session_id} was opened on a newer link")
         session.opening = request.opening
         session.link_number = link.number
-        # A client forgets what it had leased when it loses the link.
-        self._recalls.forget_all(session.session_id)
+        session.has_left = False
+        self._by_link[link.number] = session.session_id
+        # A client forgets what it had leased when it loses the link, but for what it owes ops of.
+        exclusive = dict.fromkeys(request.exclusive)
+        if not self._recalls.come_back(session.session_id, exclusive):
+            self._end(session.session_id, "others went on with what it had exclusively")
+            raise _fenced(request.session_id)
         self._lifetimes.hear(session.session_id, trio.current_time())
         freed = self._holds.replace(session.session_id, request.held)
         self._lifetimes.come_back(session.session_id)
@@ -151,10 +175,11 @@ class Sessions:
         self._reaper.wake()
         key = session_key(session.session_id)
         record = await self._committer.read(lambda view: view.get(key, SessionRecord))
+        is_as_written = record is not None and not record.has_left
         if record is not None and not (
-            record.may_remember == session.may_remember == request.wants_leases
+            is_as_written and record.may_remember == session.may_remember == request.wants_leases
         ):
-            # The two differ while the record is yet to say that nothing is remembered any more.
+            # They differ while the record is yet to say that nothing is remembered any more.
             record = await self._let_remember(session, is_wanted=request.wants_leases)
         if record is None or session.session_id not in self._sessions:
             raise _fenced(session.session_id)
@@ -186,15 +211,17 @@ class Sessions:
         """The session no longer holds these."""
         self._reaper.note_freed(self._holds.drop(session.session_id, inos))
 
-    def lease(self, session_id: SessionId, link: LinkLike, inode: Inode) -> bool:
+    def lease(
+        self, session_id: SessionId, link: LinkLike, inode: Inode, claim: Claim | None
+    ) -> bool:
         """From this moment on the session may remember the inode, if it is still on this link and
-        nobody is about to change the inode. What has no name is not worth it."""
+        nobody but `claim` is about to change the inode. What has no name is not worth it."""
         session = self._sessions.get(session_id)
         if session is None or session.is_deaf or session.link_number != link.number:
             return False
         if not session.may_remember or inode.nlink == 0:
             return False
-        return self._recalls.leases.grant(session_id, inode.ino)
+        return self._recalls.leases.grant(session_id, inode.ino, claim)
 
     def link_ended(self, link: LinkLike, is_orderly: bool) -> None:
         """A link is gone. What its client has sent and still waits is not done behind its back: if
@@ -203,21 +230,28 @@ class Sessions:
         A client forgets its leases before it closes a link in order, and the kernel of a process
         that died forgets soon. Of a client whose link broke neither is known.
         """
-        for session in self._sessions.values():
-            if session.link_number == link.number:
-                session.link_number = NO_LINK
-                session.stream.drop_waiting(Disconnected("the link is gone"))
-                session.ended_link = link.number
-                if is_orderly:
-                    self._applier.spawn(partial(self._forget_soon, session, link.number))
+        session = self._sessions.get(self._by_link.pop(link.number, NO_SESSION))
+        if session is None or session.link_number != link.number:
+            return
+        session.link_number = NO_LINK
+        session.stream.drop_waiting(Disconnected("the link is gone"))
+        session.ended_link = link.number
+        if is_orderly:
+            session.has_left = True
+            self._applier.spawn(partial(self._forget_soon, session, link.number))
 
     async def _forget_soon(self, session: Session, link_number: int) -> None:
-        """Then nobody waits for the session, and no server that starts after this one either."""
+        """Then nobody waits for the session, and no server that starts after this one either. What
+        it has exclusively is kept for its client until others need it."""
+        with contextlib.suppress(*SETBACKS):
+            # A server that starts after this one need not wait for long either.
+            await self._committer.commit(lambda overlay: _note_memory(overlay, session))
         await trio.sleep(FORGOTTEN_AFTER_S)
         has_come_back = session.link_number != NO_LINK or session.ended_link != link_number
         if has_come_back or session.session_id not in self._sessions:
             return
-        self._recalls.forget_all(session.session_id)
+        if self._recalls.depart(session.session_id):
+            return
         session.may_remember = False
         with contextlib.suppress(*SETBACKS):
             await self._committer.commit(lambda overlay: _note_memory(overlay, session))
@@ -235,6 +269,9 @@ class Sessions:
 
     async def watch(self) -> None:
         """End sessions that fall silent, until cancelled."""
+        for session in self._sessions.values():
+            if session.has_left and session.link_number == NO_LINK:
+                self._applier.spawn(partial(self._forget_soon, session, NO_LINK))
         while True:
             await trio.sleep(self._lifetimes.tick_s)
             now_s = trio.current_time()
@@ -248,6 +285,10 @@ class Sessions:
                 await self._remove_records()
             except SETBACKS as error:
                 log.warning("records of ended sessions stay for now: %s", error)
+
+    def _end_departed(self, session_id: SessionId) -> None:
+        if session_id in self._sessions:
+            self._end(session_id, "its client has left, and others need what it had exclusively")
 
     def _end(self, session_id: SessionId, reason: str) -> None:
         session = self._sessions.pop(session_id)
@@ -311,13 +352,16 @@ def _begin(overlay: Overlay, request: OpenSession) -> SessionRecord:
 
 
 def _note_memory(overlay: Overlay, session: Session) -> SessionRecord | None:
-    """Write down whether the session may remember anything. None: its record is gone."""
+    """Write down whether the session may remember anything, and whether its client has left. None:
+    its record is gone."""
     key = session_key(session.session_id)
     record = overlay.get(key, SessionRecord)
-    if record is not None and record.may_remember != session.may_remember:
-        record = replace(record, may_remember=session.may_remember)
-        overlay.put(key, record)
-    return record
+    if record is not None:
+        changed = replace(record, may_remember=session.may_remember, has_left=session.has_left)
+        if changed != record:
+            overlay.put(key, changed)
+        return changed
+    return None
 
 
 def _give_range(overlay: Overlay, session_id: SessionId) -> SessionRecord:

@@ -27,20 +27,22 @@ import trio
 from dfs.core.leases import Claim, named_by
 from dfs.core.messages import OpOutcome
 from dfs.core.namespace.apply import apply
-from dfs.core.namespace.keys import COUNTERS_KEY, session_key
+from dfs.core.namespace.keys import COUNTERS_KEY, inode_key, session_key
 from dfs.core.namespace.ops import CommitData, Create, Divide, Mkdir, Symlink
-from dfs.core.namespace.records import Counters, SessionRecord
+from dfs.core.namespace.records import Counters, Inode, SessionRecord
 from dfs.core.namespace.view import Missing
 from dfs.core.sessions import OpNumbers, Verdict
 from dfs.errors import FsError, Overloaded, RemoteProtocolError
 from dfs.limits import OPS_IN_FLIGHT_MAX
 from dfs.meta.batches import BatchFull
 from dfs.meta.outcomes import outcome_again
+from dfs.meta.reading import Sightings
 from dfs.meta.recalls import LeaseConflict
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from dfs.core.leases import Touched
     from dfs.core.messages import NumberedOp
     from dfs.core.namespace.ops import AnyOp, OpResult
     from dfs.core.namespace.view import Overlay
@@ -54,6 +56,8 @@ if TYPE_CHECKING:
 
     Obstacle = Missing | BatchFull | LeaseConflict
     Spawn = Callable[[Callable[[], Awaitable[None]]], None]
+
+_MAKERS = Create | Mkdir | Symlink
 
 
 class Applier:
@@ -79,7 +83,7 @@ class Applier:
 class Attempt:
     """One op on its way. Follows the batch that carries it."""
 
-    __slots__ = ("_stream", "done", "error", "first", "numbered", "outcome")
+    __slots__ = ("_stream", "done", "error", "exclusive", "first", "numbered", "outcome")
 
     def __init__(self, stream: OpStream, numbered: NumberedOp) -> None:
         self._stream = stream
@@ -89,6 +93,8 @@ class Attempt:
         self.outcome: OpOutcome | None = None
         self.error: DfsError | None = None
         """Set instead of an outcome if the op was not done and may be sent again, or never will."""
+        self.exclusive: tuple[InodeId, ...] = ()
+        """What the session has exclusively since, and does not know yet."""
         self.done = trio.Event()
 
     @property
@@ -134,6 +140,8 @@ class OpStream:
         self._claim: Claim | None = None
         """What the first in the queue claims, so that it can change it (I4)."""
         self._closed: DfsError | None = None
+        self.may_remember = record.may_remember
+        """The session may have leases."""
 
     # ------------------------------------------------------------ taking ops
 
@@ -153,6 +161,13 @@ class OpStream:
         finally:
             self._apply_queued()
         return answers
+
+    def exclusive_since(self, ops: Sequence[NumberedOp]) -> list[InodeId]:
+        """What the session has exclusively because of these ops, and was not told yet."""
+        attempts = (self._attempts.get(numbered.number) for numbered in ops)
+        inos = {ino: None for attempt in attempts if attempt for ino in attempt.exclusive}
+        leases = self._applier.recalls.leases
+        return [ino for ino in inos if leases.is_exclusive(self.session_id, ino)]
 
     def _take(self, numbered: NumberedOp) -> Callable[[], Awaitable[OpOutcome]]:
         number = numbered.number
@@ -259,43 +274,78 @@ class OpStream:
         """The op's changes and the session's new record join the open batch together (I8)."""
         assert self._closed is None
         change = partial(self._change, attempt.numbered)
-        (result, orphans), batch = self._committer.apply(change)
+        (result, orphans, touched), batch = self._committer.apply(change)
         attempt.outcome = OpOutcome(result=result)
+        if self.may_remember:
+            self._lease_touched(attempt, result, touched)
         if attempt.numbered.has_hold and result.inode is not None:
             self._applier.holds.add(self.session_id, result.inode.ino)
         for ino in orphans:
             self._applier.reaper.note_orphan(ino)
         batch.follow(attempt)
 
-    def _change(self, numbered: NumberedOp, overlay: Overlay) -> tuple[OpResult, list[InodeId]]:
-        """The op's result, and which of its orphans are left."""
+    def _lease_touched(self, attempt: Attempt, result: OpResult, touched: Touched) -> None:
+        """What the op made is its session's exclusively, and so is what it changed, if nobody else
+        has a lease on it. A foreseen op changes only what its session has already."""
+        leases, op = self._applier.recalls.leases, attempt.numbered.op
+        leases.give_back(self.session_id, result.orphans)
+        made = op.ino if isinstance(op, _MAKERS) and result.is_new else None
+        if made is not None and not leases.is_leased(made):
+            leases.take(self.session_id, made)
+        if not attempt.numbered.is_foreseen:
+            attempt.exclusive = tuple(
+                ino for ino in touched if leases.grant_exclusive(self.session_id, ino, self._claim)
+            )
+
+    def _change(
+        self, numbered: NumberedOp, overlay: Overlay
+    ) -> tuple[OpResult, list[InodeId], Touched]:
+        """The op's result, which of its orphans are left, and what it touches that has a name."""
         op = numbered.op
         if isinstance(op, CommitData):
             self._applier.deletions.check(overlay, op)
-        elif isinstance(op, Create | Mkdir | Symlink):
+        elif isinstance(op, _MAKERS):
             _check_number(overlay, op.ino)
-        result = apply(overlay, op)
+        result = self._apply_in_sight(overlay, numbered)
         reclaim_now = self._applier.reaper.reclaim_now
         orphans = [ino for ino in result.orphans if not reclaim_now(overlay, ino, op.now_ns)]
         key = session_key(self.session_id)
         record = overlay.get(key, SessionRecord)
         assert record is not None, "an open session has its record"
         overlay.put(key, self.numbers.record_after(record, numbered.number))
-        self._check_leases(overlay, op)
-        return result, orphans
+        named = None if numbered.is_foreseen else named_by(op)
+        touched = self._check_leases(overlay, named)
+        return result, orphans, {ino: touched[ino] for ino in touched if _has_name(overlay, ino)}
+
+    def _apply_in_sight(self, overlay: Overlay, numbered: NumberedOp) -> OpResult:
+        """Apply an op. Raises LeaseConflict if its answer, a failure too, depends on what somebody
+        else may have changed without the server knowing yet. Who foresees an op has leases on all
+        that it looks at."""
+        if numbered.is_foreseen:
+            return apply(overlay, numbered.op)
+        base = overlay.base
+        overlay.base = sightings = Sightings(base)
+        check = partial(self._applier.recalls.check_sight, self.session_id, sightings.inos)
+        try:
+            result = apply(overlay, numbered.op)
+        except FsError:
+            check()
+            raise
+        overlay.base = base
+        check()
+        return result
 
     def _apply_step(self, op: AnyOp, overlay: Overlay) -> OpResult:
         """Part of an op that is too large for one batch."""
         if isinstance(op, CommitData):
             self._applier.deletions.check(overlay, op)
         result = apply(overlay, op)
-        self._check_leases(overlay, op)
+        self._check_leases(overlay, named_by(op))
         return result
 
-    def _check_leases(self, overlay: Overlay, op: AnyOp) -> None:
-        """Raises LeaseConflict while somebody remembers what the op has changed here."""
-        named = named_by(op)
-        self._applier.recalls.check(self._claim, self.session_id, overlay.changes, named)
+    def _check_leases(self, overlay: Overlay, named: Touched | None) -> Touched:
+        """What an op has changed here. Raises LeaseConflict while somebody remembers any of it."""
+        return self._applier.recalls.check(self._claim, self.session_id, overlay.changes, named)
 
     def _fail_first(self, error: FsError) -> None:
         """The first op failed. Its answer waits for what it may have seen (I3)."""
@@ -323,21 +373,28 @@ class OpStream:
         """The batch that carried the attempt left no trace."""
         if attempt.done.is_set():
             return
-        self._drop_new_hold(attempt)
+        self._drop_made(attempt)
+        if attempt.numbered.is_foreseen:
+            error = Overloaded(f"a foreseen op has to wait: {error}")
         if isinstance(error, Overloaded):
-            # It stood on a batch that failed: this op and all after it are sent again.
+            # It stood on a batch that failed, or was promised to happen: this op and all after it
+            # are sent again.
             self._drop_from(attempt.number, error)
             return
         self.numbers.note_failed(attempt.number, error.errno)
         attempt.outcome = OpOutcome(errno=error.errno, kind=type(error).__name__)
         self.settle(attempt)
 
-    def _drop_new_hold(self, attempt: Attempt) -> None:
+    def _drop_made(self, attempt: Attempt) -> None:
+        """What the op made is not there: nobody holds it, nobody has a lease on it."""
         result = attempt.outcome.result if attempt.outcome is not None else None
         if result is None or result.inode is None or not result.is_new:
             return
+        made = (result.inode.ino,)
+        if isinstance(attempt.numbered.op, _MAKERS):
+            self._applier.recalls.leases.give_back(self.session_id, made)
         if attempt.numbered.has_hold:
-            self._applier.holds.drop(self.session_id, (result.inode.ino,))
+            self._applier.holds.drop(self.session_id, made)
 
     def drop_waiting(self, error: DfsError) -> None:
         """What is not applied yet will not be, unless it is sent again."""
@@ -361,6 +418,12 @@ class OpStream:
                 attempt.end(error)
         self._queue.clear()
         self._release_claim()
+
+
+def _has_name(overlay: Overlay, ino: InodeId) -> bool:
+    """What has none is not worth a lease: it goes when nobody holds it, and nobody is asked."""
+    inode = overlay.get(inode_key(ino), Inode)
+    return inode is not None and inode.nlink > 0
 
 
 def _check_number(overlay: Overlay, ino: InodeId) -> None:

@@ -6,6 +6,7 @@ import msgspec
 
 from dfs.core.messages.base import Message
 from dfs.core.namespace.ops import ClientOp, OpResult
+from dfs.core.namespace.records import Inode
 from dfs.types import InodeId, OpNumber, SessionId
 
 
@@ -14,6 +15,9 @@ class NumberedOp(msgspec.Struct, frozen=True, array_like=True):
     op: ClientOp
     has_hold: bool = False
     """Create: the creator holds the inode open, as after Open."""
+    is_foreseen: bool = False
+    """The client has the inodes that this changes exclusively, has applied the op to what it knows
+    of them, and has told its application the result."""
 
 
 class ApplyOps(Message, frozen=True, tag=True, kw_only=True):
@@ -45,3 +49,7 @@ class OpOutcome(msgspec.Struct, frozen=True):
 class ApplyReply(Message, frozen=True, tag=True, kw_only=True):
     outcomes: tuple[OpOutcome, ...]
     """One per op, in order."""
+    exclusive: tuple[Inode, ...] = ()
+    """What these ops have changed and nobody else has leased: the session has it exclusively from
+    now on, as it is here. Of ops that were foreseen nothing is said: what they make belongs
+    exclusively to their session."""

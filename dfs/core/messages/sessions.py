@@ -25,6 +25,9 @@ class OpenSession(Message, frozen=True, tag=True, kw_only=True):
     is held (I6)."""
     wants_leases: bool = False
     """It answers recalls. On return it has forgotten all that was leased to it before."""
+    exclusive: tuple[InodeId, ...] = ()
+    """On return: what it goes on to have exclusively, because ops that it has done by itself are
+    not answered yet. Fenced if somebody else may have seen or changed it."""
 
 
 class SessionReply(Message, frozen=True, tag=True, kw_only=True):
@@ -49,6 +52,9 @@ class Recall(msgspec.Struct, frozen=True, array_like=True):
     """Counts the recalls of a server."""
     touched: dict[InodeId, tuple[bytes, ...]]
     """Inodes, with the names of entries in them; without names, everything about the inode."""
+    is_shared: bool = False
+    """Somebody only looks at them: nothing is to be forgotten, but what the session has changed by
+    itself is to be made durable, and it may change no more of them so."""
 
 
 class KeepAlive(Message, frozen=True, tag=True, kw_only=True):
@@ -74,7 +80,8 @@ class KeepAliveReply(Message, frozen=True, tag=True, kw_only=True):
 
 
 class AnswerRecalls(Message, frozen=True, tag=True, kw_only=True):
-    """The session, and all that it told what it knew, has forgotten this. Answered with Done."""
+    """The session, and all that it told what it knew, has forgotten this, and all ops on it that it
+    did by itself are durable. Answered with Done."""
 
     session_id: SessionId
     numbers: tuple[int, ...]

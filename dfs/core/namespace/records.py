@@ -138,7 +138,10 @@ class SessionRecord(Record, frozen=True, array_like=True):
     """The newest range of inode numbers handed to it: [first_ino, end_ino). Empty if equal."""
     end_ino: InodeId = InodeId(0)
     may_remember: bool = False
-    """It may have leases: after a restart changes wait until it is back, or has expired (I4)."""
+    """It may have leases: after a restart others wait until it is back, or has expired (I4)."""
+    has_left: bool = False
+    """Its client has closed the link in order, and was not back when this was written: it is dead,
+    or about to be, and nobody waits for it for long."""
 
 
 class Fence(Record, frozen=True, array_like=True):
