@@ -48,6 +48,11 @@ class Network(Protocol):
         """Listen. Raises OSError when the address is taken or not ours."""
         ...
 
+    def abort(self, stream: trio.abc.Stream) -> None:
+        """Let the other side see, when this stream of ours is closed, that the link broke, and not
+        that this process has ended."""
+        ...
+
 
 async def no_fault(point: str) -> None:
     """A fault point outside of the simulation: nothing happens here."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from copy import copy
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import trio
@@ -180,7 +181,8 @@ class RpcClient(Generic[R]):
     """Calls a server. Use as `async with client:`; its tasks end with the block.
 
     `calls_sent` counts requests by the name of their class. `before_close` is
-    awaited before a link is closed: the other side cannot notice earlier.
+    awaited before a link is closed: the other side cannot notice earlier. It sees the link end in
+    order when this process dies, or is leaving (`is_leaving`), and else that it broke.
     """
 
     def __init__(
@@ -193,6 +195,7 @@ class RpcClient(Generic[R]):
     ) -> None:
         assert address
         self._before_close = before_close
+        self.is_leaving = False
         self.address = address
         self.calls_sent: Counter[str] = Counter()
         self._network = environment.network
@@ -215,7 +218,7 @@ class RpcClient(Generic[R]):
         traceback: TracebackType | None,
     ) -> bool | None:
         assert self._nursery is not None
-        self._is_closed = True
+        self._is_closed = self.is_leaving = True
         if self._nursery.cancel_scope.cancel_called:
             # A task of ours died of a bug, and the block was cancelled because of it.
             return await self._nursery_manager.__aexit__(error_type, error, traceback)
@@ -291,4 +294,10 @@ class RpcClient(Generic[R]):
         except OSError as error:
             reason = error.strerror or str(error)
             raise Disconnected(f"cannot reach {self.address}: {reason}") from error
-        return _CallLink(stream, self.address, self._reply_type, self._before_close)
+        before_close = partial(self._close, stream)
+        return _CallLink(stream, self.address, self._reply_type, before_close)
+
+    async def _close(self, stream: trio.abc.Stream) -> None:
+        await self._before_close()
+        if not self.is_leaving:
+            self._network.abort(stream)

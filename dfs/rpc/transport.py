@@ -10,7 +10,8 @@ import fcntl
 import os
 import socket
 import stat
-from contextlib import contextmanager
+import struct
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -90,6 +91,15 @@ class SystemNetwork(Network):
         if isinstance(parsed, UnixAddress):
             return _UnixListener(parsed.path)
         return await _listen_tcp(parsed)
+
+    def abort(self, stream: trio.abc.Stream) -> None:
+        """A reset instead of an end (SO_LINGER of socket(7)). A Unix socket has none, and no
+        network that could keep its client from coming back at once."""
+        assert isinstance(stream, trio.SocketStream)
+        if stream.socket.family != socket.AF_UNIX:
+            at_once = struct.pack("ii", 1, 0)
+            with suppress(OSError):
+                stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
 
 
 async def _listen_tcp(address: TcpAddress) -> Listener:
