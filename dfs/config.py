@@ -65,6 +65,9 @@ class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
     """How long an operation is tried for while servers do not answer."""
     hedge_s: float = 2.0
     """Silence of a chunk server after which the next copy is tried as well."""
+    is_synchronous: bool = False
+    """Every change of the namespace, and every close, is durable when it returns (mount -o
+    sync)."""
 
     def __post_init__(self) -> None:
         assert self.dirty_bytes_max > 0

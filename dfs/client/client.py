@@ -75,6 +75,9 @@ class Client(NamespaceCalls):
         self._reader = Reader(self.meta, self._fetcher)
         uploader = Uploader(environment, self.meta, self._links, config)
         self._flusher = Flusher(environment, self.meta, uploader, self._files, self._cache, config)
+        self._is_synchronous = config.is_synchronous
+        self.meta.leases.commit_data = self._flusher.commit_data
+        self.meta.ops.keep_promises = self._flusher.keep_promises
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Open the session and start what runs in the background. Raises why that failed."""
@@ -173,7 +176,7 @@ class Client(NamespaceCalls):
         assert result.inode is not None
         if result.is_new and self._files.is_unused(result.inode.ino):
             file = self._files.adopt(result.inode)
-            return FileHandle(file, flags, credentials), file.attributes
+            return self._handle(file, flags, credentials), file.attributes
         handle = await self.open(result.inode.ino, flags, credentials)
         return handle, handle.inode
 
@@ -186,13 +189,16 @@ class Client(NamespaceCalls):
         try:
             if not file.record.is_file:
                 raise FsError(errno.EISDIR if file.record.is_directory else errno.ENXIO)
-            handle = FileHandle(file, flags, credentials)
+            handle = self._handle(file, flags, credentials)
             if flags & os.O_TRUNC and handle.is_writable:
                 await self.setattr(ino, credentials, size=0, has_handle=True)
         except BaseException:
             self._files.let_go(file)
             raise
         return handle
+
+    def _handle(self, file: OpenFile, flags: int, credentials: Credentials) -> FileHandle:
+        return FileHandle(file, flags, credentials, self.meta.ops.lost_count)
 
     async def read(self, handle: FileHandle, offset: int, length: int) -> bytes:
         """Bytes from `offset`, fewer at the end of the file.
@@ -263,20 +269,32 @@ class Client(NamespaceCalls):
             await self._flusher.write(file, offset + start, step, who)
 
     async def flush(self, handle: FileHandle) -> None:
-        """What close(2) waits for: everything written to the file is durable. Raises why not; data
-        that was lost is reported once per handle."""
-        if handle.is_writable:
-            await self.fsync(handle)
+        """What close(2) waits for: whoever opens the file finds everything that was written to it.
+
+        It is durable too, unless the file is this client's alone. Raises why not; data that was
+        lost is reported once per handle.
+        """
+        if not handle.is_writable:
+            return
+        if self._is_synchronous or not self._flusher.promise(handle.file):
+            await self._flush(handle)
+        handle.raise_lost()
 
     async def fsync(self, handle: FileHandle) -> None:
-        """Everything written to the file is durable (I3), by whichever handle."""
+        """Everything written to the file is durable (I3), by whichever handle, and so is every
+        change of the namespace before. Raises why not, lost changes once per handle."""
         assert handle.is_open
+        await self._flush(handle)
+        await self.meta.ops.settled()
+        handle.raise_lost()
+        handle.losses.raise_new(self.meta.ops.lost_count)
+
+    async def _flush(self, handle: FileHandle) -> None:
         try:
             await self._flusher.flush(handle.file)
         except DfsError:
             handle.see_lost()
             raise
-        handle.raise_lost()
 
     async def release(self, handle: FileHandle) -> None:
         """Let the handle go. What is still dirty is flushed in the background."""
@@ -287,6 +305,7 @@ class Client(NamespaceCalls):
     async def sync(self) -> None:
         """Everything that this client was told is durable (sync(2)). Raises the first failure."""
         await self._flusher.flush_all()
+        await self.meta.ops.settled()
 
     # ------------------------------------------------------------ directories
 
@@ -295,7 +314,13 @@ class Client(NamespaceCalls):
         inode = await self.getattr(ino)
         if not inode.is_directory:
             raise FsError(errno.ENOTDIR)
-        return DirectoryHandle(inode)
+        return DirectoryHandle(inode, self.meta.ops.lost_count)
+
+    async def sync_directory(self, handle: DirectoryHandle) -> None:
+        """Every change of the namespace so far is durable (I3; fsync(2) of a directory). Raises why
+        not, lost changes once per handle."""
+        await self.meta.ops.settled()
+        handle.losses.raise_new(self.meta.ops.lost_count)
 
     def read_directory(self, handle: DirectoryHandle, cookie: int = 0) -> Listing:
         """Iterates, with `async for`, over the entries behind `cookie` (0: from the start, read
@@ -303,7 +328,11 @@ class Client(NamespaceCalls):
 
         Neither "." nor ".." is among them. It may be left at any point.
         """
-        return Listing(handle, self.meta, self._files.current, cookie)
+        return Listing(handle, self.meta, self._current, cookie)
+
+    def _current(self, inode: Inode) -> Inode:
+        """An inode of a listing, as it is now."""
+        return self._files.current(self.meta.records.inode(inode.ino) or inode)
 
     async def release_directory(self, handle: DirectoryHandle) -> None:
         """Let the handle go."""

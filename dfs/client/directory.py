@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import trio
 
+from dfs.client.failures import LossesSeen
 from dfs.core.messages import DirectoryReply, ReadDirectory
 from dfs.limits import DIRECTORY_PAGES_KEPT, READDIR_ENTRIES_MAX
 
@@ -58,9 +59,10 @@ class _Page:
 class DirectoryHandle:
     """One open directory (opendir(3))."""
 
-    def __init__(self, inode: Inode) -> None:
+    def __init__(self, inode: Inode, lost_ops: int = 0) -> None:
         self.inode = inode
         """As it was when it was opened."""
+        self.losses = LossesSeen(lost_ops)
         self.reading = trio.Lock()
         self._pages: list[_Page] = []
 
@@ -117,6 +119,9 @@ class DirectoryHandle:
 
     async def _ask_entries(self, session: MetaSession, after: bytes) -> DirectoryReply:
         records = session.records
+        if records.owed:
+            # Not only of the directory: its entries come with their attributes.
+            await session.ops.settled()
         request = ReadDirectory(
             session_id=session.session_id, ino=self.ino, after=after, limit=READDIR_ENTRIES_MAX
         )

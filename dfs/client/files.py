@@ -121,7 +121,7 @@ class Files:
         handle = await self._open(path, flags, mode)
         try:
             yield OpenedFile(self._client, handle)
-            await self._client.flush(handle)
+            await self._client.fsync(handle)
         finally:
             await self._client.release(handle)
 

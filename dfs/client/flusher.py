@@ -4,6 +4,10 @@ Per file one worker at a time runs rounds; whoever wants durability leaves a tic
 the round that answers it. Full blocks are uploaded as soon as they fill; commits gather. What could
 not be flushed stays dirty and is tried again, as long as that can help. Dirty bytes are bounded:
 writers wait for room.
+
+Data of a file that is this client's alone may be *promised*: the file was closed, others are to
+find what was written, and it is committed when it is old enough, when somebody recalls the file, or
+before anything is sent that may wait for others.
 """
 
 from __future__ import annotations
@@ -17,13 +21,14 @@ import trio
 
 from dfs.client.failures import copy_of
 from dfs.client.open_files import NEVER
+from dfs.core.namespace.access import mode_after_write
 from dfs.core.namespace.ops import CommitData
 from dfs.core.pending import commit_group
 from dfs.errors import DfsError, Fenced, FsError, Overloaded
 from dfs.limits import DIRTY_AGE_S, MIB, UPLOADS_IN_FLIGHT_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from dfs.client.block_cache import BlockCache
     from dfs.client.open_files import OpenFile, OpenFiles
@@ -100,6 +105,7 @@ class Flusher:
         """Files with dirty data, in the order in which they became dirty."""
         self.dirty_bytes = 0
         """Memory that dirty data of all files takes."""
+        self._promised: dict[OpenFile, None] = {}
         self.loss_count = 0
         """How often dirty data of any file was lost."""
         self._loss_notes: list[dict[InodeId, DfsError]] = []
@@ -136,9 +142,10 @@ class Flusher:
         if file.dirty.live_bytes == 0:
             file.live_since_s = NEVER
         file.last_write_ns = max(file.last_write_ns, self._environment.now_ns())
-        if file.writer is None or file.writer.is_privileged:
+        if file.keeps_attributes or file.writer is None or file.writer.is_privileged:
             # Whoever lacks privilege decides whether setuid goes.
             file.writer = who
+        file.keeps_attributes = False
         self.account(file)
 
     async def _wait_for_room(self, byte_count: int) -> None:
@@ -160,6 +167,9 @@ class Flusher:
         if file.dirty.is_clean:
             self._dirty.pop(file, None)
             file.has_problem = False
+            if file in self._promised:
+                del self._promised[file]
+                self._session.records.keep_promise(file.ino)
         else:
             self._dirty[file] = None
         if change < 0:
@@ -183,6 +193,36 @@ class Flusher:
     async def flush_all(self) -> None:
         """Everything written so far is durable. Raises the first failure, after trying all."""
         await self._flush(list(self._dirty))
+
+    def promise(self, file: OpenFile) -> bool:
+        """Whether others will find what was written to the file though it is not committed yet."""
+        records = self._session.records
+        may_promise = records.is_exclusive(file.ino) and self._session.ops.may_do_here
+        if not may_promise or file.has_problem or file.dirty.is_clean:
+            return file in self._promised
+        self._promised[file] = None
+        records.promise(file.ino)
+        return True
+
+    async def keep_promises(self) -> None:
+        """Commit what was promised. What cannot be committed is reported by fsync."""
+        await self._commit_promised(list(self._promised))
+
+    async def commit_data(self, inos: Collection[InodeId]) -> None:
+        """Commit what was written to these files, which were this client's alone until now."""
+        files = [file for ino in inos if (file := self._files.get(ino)) and file in self._dirty]
+        if self._session.ops.may_do_here:
+            for file in files:
+                self._promised[file] = None
+                self._session.records.promise(file.ino)
+        # Data of files that are open would wait behind what may wait for others.
+        await self._commit_promised([file for file in files if file in self._promised])
+
+    async def _commit_promised(self, files: Sequence[OpenFile]) -> None:
+        try:
+            await self._flush(files)
+        except DfsError as error:
+            logger.warning("what was written to closed files is not committed: %s", error)
 
     async def _flush(self, files: Sequence[OpenFile]) -> None:
         tickets = [self._request(file, takes_rest=True) for file in files]
@@ -213,6 +253,15 @@ class Flusher:
         if file.dirty.live_bytes == 0:
             file.live_since_s = NEVER
         self.account(file)
+
+    def may_set_attributes(self, file: OpenFile) -> bool:
+        """Whether attributes can be set before what was written is committed, without anybody being
+        able to tell: the writes change neither mode nor capabilities."""
+        assert file.writer is not None
+        record = file.record
+        if file.keeps_attributes:
+            return True
+        return record.xattr_count == 0 and mode_after_write(record, file.writer) == record.mode
 
     def lose_all(self, reason: str) -> None:
         """The session is gone, and with it what was not committed, as after a crash (I7)."""
@@ -268,7 +317,8 @@ class Flusher:
         if file.dirty.is_clean:
             return
         is_hopeless = isinstance(error, FsError) and error.errno not in _KEPT_ON
-        is_closed = file.user_count == 0 and not error.is_retryable
+        may_heal = error.is_retryable or file in self._promised
+        is_closed = file.user_count == 0 and not may_heal
         if is_hopeless or is_closed:
             self._lose(file, error)
         else:
@@ -397,8 +447,9 @@ class Flusher:
                 ino=file.ino,
                 pieces=tuple(pieces),
                 uploaded_since=min((u.since for u in kept if u.block_id), default=None),
+                keeps_attributes=file.keeps_attributes,
             )
-            result = await self._session.ops.submit(op)
+            result = await self._session.ops.commit(op)
             assert result.inode is not None
             file.note_commit(result.inode, pieces)
         for upload in kept:

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from dfs.client.directory import DirectoryHandle
-from dfs.client.failures import copy_of
+from dfs.client.failures import LossesSeen, copy_of
 from dfs.core.readahead import ReadAhead
 
 if TYPE_CHECKING:
@@ -20,12 +20,15 @@ _SYNC_FLAGS = os.O_SYNC | os.O_DSYNC
 class FileHandle:
     """One open of one file (open(2))."""
 
-    def __init__(self, file: OpenFile, flags: int, credentials: Credentials) -> None:
+    def __init__(
+        self, file: OpenFile, flags: int, credentials: Credentials, lost_ops: int = 0
+    ) -> None:
         self.file = file
         self.flags = flags
         self.credentials = credentials
         self.is_open = True
         self.read_ahead = ReadAhead()
+        self.losses = LossesSeen(lost_ops)
         self._lost_seen = file.lost_count
 
     @property

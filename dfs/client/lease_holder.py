@@ -2,6 +2,9 @@
 
 One KeepAlive is always under way. The server answers it when it recalls something, or after a
 while; so recalls come as fast as any answer, and each answer proves how long leases are good.
+
+A recall is answered when what was done here is durable, when data of closed files is committed, and
+when nobody remembers what it names. Data that cannot be committed for long is not waited for.
 """
 
 from __future__ import annotations
@@ -30,6 +33,9 @@ GOOD_SHARE: Final = 0.6
 """Of the time after which the server ends a silent session: so long leases are good after a sign of
 life that was answered. The rest is for clocks that do not run alike."""
 GIVEN_BACK_PER_MESSAGE_MAX: Final = 1000
+DATA_PATIENCE_SHARE: Final = 0.3
+"""Of the time after which the server fences a session that does not answer: so long a recall waits
+for data."""
 
 
 async def _nowhere(_: Collection[InodeId] | None) -> None:
@@ -47,6 +53,8 @@ class LeaseHolder:
         self.forget_elsewhere: Callable[[Collection[InodeId] | None], Awaitable[None]] = _nowhere
         """Makes whoever was told of leased records forget these inodes and the names in them, or
         everything (None)."""
+        self.commit_data: Callable[[Collection[InodeId]], Awaitable[None]] = _nowhere
+        """Commits what was written here to these files, if they were this client's alone."""
 
     def begin(self, session_ttl_s: float, sent_s: float) -> None:
         """The session was opened, by a request that was sent at `sent_s`."""
@@ -72,15 +80,13 @@ class LeaseHolder:
 
     async def _keep_alive(self, link: MetaLink, wait_s: float) -> bool:
         """Whether an answer came."""
-        session = self._session
-        dropped = self._records.dropped(GIVEN_BACK_PER_MESSAGE_MAX)
-        if dropped:
-            await self.forget_elsewhere(dropped)
+        session, records = self._session, self._records
+        given_back = await self.take_given_back()
         sent_s = trio.current_time()
         request = KeepAlive(
             session_id=link.session_id,
             map_epoch=session.cluster_map.map_epoch,
-            given_back=self._records.take_given_back(dropped),
+            given_back=given_back,
             wait_s=wait_s,
         )
         try:
@@ -97,19 +103,41 @@ class LeaseHolder:
             return False
         self._extend(sent_s)
         session.take_news(reply)
-        for recall in reply.recalls:
-            self._records.recall(recall)
         if reply.recalls:
-            session.start_soon(partial(self._answer, link, reply.recalls))
+            alone = {
+                ino for recall in reply.recalls for ino in recall.touched if records.is_alone(ino)
+            }
+            for recall in reply.recalls:
+                records.recall(recall)
+            session.start_soon(partial(self._answer, link, reply.recalls, alone))
         return True
+
+    async def take_given_back(self) -> tuple[InodeId, ...]:
+        """Leases for which there was no room. The server is to be told by the next message."""
+        dropped = self._records.dropped(GIVEN_BACK_PER_MESSAGE_MAX)
+        if dropped:
+            await self.forget_elsewhere(dropped)
+        return self._records.take_given_back(dropped)
 
     async def forget_all(self) -> None:
         """Nothing is leased any more, and nobody remembers anything."""
         self._records.forget_all()
         await self.forget_elsewhere(None)
 
-    async def _answer(self, link: MetaLink, recalls: tuple[Recall, ...]) -> None:
-        await self.forget_elsewhere([ino for recall in recalls for ino in recall.touched])
+    async def _answer(
+        self, link: MetaLink, recalls: tuple[Recall, ...], alone: set[InodeId]
+    ) -> None:
+        """`alone`: what was exclusively this client's until now."""
+        try:
+            await self._session.ops.settled()
+            with trio.move_on_after(DATA_PATIENCE_SHARE * self._session_ttl_s):
+                await self.commit_data(alone)
+        except DfsError as error:
+            self._session.break_link(link, f"what others wait for cannot be told: {error}")
+            return
+        forgotten = [recall.touched for recall in recalls if not recall.is_shared]
+        if forgotten:
+            await self.forget_elsewhere([ino for touched in forgotten for ino in touched])
         numbers = tuple(recall.number for recall in recalls)
         request = AnswerRecalls(session_id=link.session_id, numbers=numbers)
         try:

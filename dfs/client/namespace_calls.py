@@ -38,6 +38,8 @@ from dfs.core.namespace.ops import (
 from dfs.errors import DfsError, Fenced, FsError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from dfs.client.flusher import Flusher
     from dfs.client.open_files import OpenFile, OpenFiles
     from dfs.client.session import MetaSession
@@ -75,15 +77,29 @@ class NamespaceCalls:
 
     async def _ask_entry(self, parent: InodeId, name: bytes) -> Inode | None:
         records = self.meta.records
-        with records.asking() as question:
-            request = Lookup(session_id=self.meta.session_id, parent=parent, name=name)
-            reply = await self.meta.ask(request, InodeReply)
-            if reply.is_entry_leased:
-                ino = reply.inode.ino if reply.inode is not None else NOTHING
-                records.note_entry(question, parent, name, ino)
-            if reply.is_leased and reply.inode is not None:
-                records.note_inode(question, reply.inode)
-        return reply.inode
+        while True:
+            if records.is_owed(parent) and not records.is_exclusive(parent):
+                # What was done here to its names is known neither here nor there.
+                await self.meta.ops.settled()
+            with records.asking() as question:
+                request = Lookup(session_id=self.meta.session_id, parent=parent, name=name)
+                reply = await self.meta.ask(request, InodeReply)
+                inode = reply.inode
+                if reply.is_entry_leased:
+                    ino = inode.ino if inode is not None else NOTHING
+                    records.note_entry(question, parent, name, ino)
+                if inode is None:
+                    return None
+                if reply.is_leased:
+                    records.note_inode(question, inode)
+                if not records.was_owed(question, inode.ino):
+                    return inode
+                # The server may have looked before it knew what was done here to the inode.
+                known = records.inode(inode.ino)
+                is_alone = known is not None and records.is_unforgotten(question, inode.ino)
+                if is_alone and records.entry(parent, name) in (None, inode.ino):
+                    return known
+            await self.meta.ops.settled()
 
     async def getattr(self, ino: InodeId) -> Inode:
         """The inode as it is now. Raises FsError(ESTALE): it is gone."""
@@ -142,6 +158,11 @@ class NamespaceCalls:
             return await self._change(op)
         if size is not None:
             return await self._resize(file, op, size)
+        if not file.dirty.is_clean and self._flusher.may_set_attributes(file):
+            result = self.meta.ops.do_here(op)
+            if result is not None and result.inode is not None:
+                file.keeps_attributes = True
+                return self._files.current(result.inode)
         await self._flush_before(file)
         return await self._change(op)
 
@@ -253,8 +274,18 @@ class NamespaceCalls:
         return await self._remove(op)
 
     async def _remove(self, op: Unlink | Rmdir) -> Inode | None:
-        inode = (await self.meta.ops.submit(op)).inode
-        return self._files.current(inode) if inode is not None else None
+        result = await self.meta.ops.submit(op)
+        self._discard(result.orphans)
+        return self._files.current(result.inode) if result.inode is not None else None
+
+    def _discard(self, orphans: Iterable[InodeId]) -> None:
+        """Nobody will ever read what was written to a closed file without a name."""
+        for ino in orphans:
+            file = self._files.get(ino)
+            if file is None or file.user_count or file.is_flushing or file.uploads:
+                continue
+            self._flusher.truncate(file, 0)
+            self._files.settle(file)
 
     async def rename(
         self,
@@ -287,6 +318,7 @@ class NamespaceCalls:
             flags=flags,
         )
         result = await self.meta.ops.submit(op)
+        self._discard(result.orphans)
         if result.inode is not None:
             self._files.current(result.inode)
 

@@ -1,5 +1,10 @@
 """Sends a session's ops in order, together when they gather, and again until answered (I5, I8).
 
+    an op is  | the application is told     | it may wait for other clients
+    done here | at once (`local_ops`)       | no: all that it changes is this client's alone
+    asked     | when it is durable          | yes: none is sent while anything is owed
+    a commit  | when it is durable          | no, if the file is this client's alone
+
 Closed inodes (`release`) travel with the next ops, or by themselves when none come. Between sending
 a release and its answer the inode must not be opened: see `hold_again`.
 """
@@ -11,9 +16,12 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from dfs.client.failures import lost_changes
+from dfs.client.local_ops import do_here
 from dfs.core.calls import error_of
 from dfs.core.journal import JournalEntry, OpJournal
 from dfs.core.messages import ApplyOps, ApplyReply, Failure, Release
+from dfs.core.namespace.ops import CommitData, Create
 from dfs.errors import (
     DfsError,
     Fenced,
@@ -25,7 +33,7 @@ from dfs.errors import (
 from dfs.limits import OPS_IN_FLIGHT_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from dfs.client.session import MetaLink, MetaSession
     from dfs.core.messages import NumberedOp
@@ -42,17 +50,36 @@ RETRY_PAUSE_S: Final = 0.1
 class OpStream:
     """The ops of one client. `run` carries it."""
 
-    def __init__(self, session: MetaSession, on_unclaimed: Callable[[InodeId], None]) -> None:
+    def __init__(
+        self,
+        session: MetaSession,
+        on_unclaimed: Callable[[InodeId], None],
+        *,
+        is_synchronous: bool = False,
+    ) -> None:
         self._session = session
         self._on_unclaimed = on_unclaimed
+        self._is_synchronous = is_synchronous
         self.journal = OpJournal()
         self._answered: dict[JournalEntry, trio.Event] = {}
         self._abandoned: dict[JournalEntry, None] = {}
         """Nobody waits for these any more."""
+        self._asked: dict[JournalEntry, None] = {}
+        """Ops that may wait for others."""
+        self._asking_count = 0
+        """Those who are about to send one."""
+        self._newest_done: JournalEntry | None = None
+        self._owed_holds: dict[InodeId, None] = {}
+        """Made and held by ops that were done here: let go once the server knows them."""
+        self.lost_count = 0
+        """How often ops that were done here were lost with the session."""
+        self._is_loss_untold = False
+        self.keep_promises: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
+        """Makes durable what others are to find of files that were closed."""
         self._wake = trio.Event()
         self._room = trio.Event()
-        self._begun: dict[JournalEntry, None] = {}
-        """Sent at least once: what they change is in flux."""
+        self._begun: dict[JournalEntry, bool] = {}
+        """What they change is in flux. True: commits of what is exclusively this client's."""
         self._pending_releases: dict[InodeId, float] = {}
         """Closed inodes → when at the latest the server is told."""
         self._releases_under_way: dict[InodeId, trio.Event] = {}
@@ -60,14 +87,92 @@ class OpStream:
     # ------------------------------------------------------------ ops
 
     async def submit(self, op: ClientOp, *, has_hold: bool = False) -> OpResult:
-        """The result of an op once it is durable (I3).
+        """The result of an op: at once if it can be done here, else when it is durable (I3).
 
-        Raises FsError; Fenced when the session was lost with it; Disconnected when no server
-        answered for so long that it is given up: it may still happen.
+        Raises FsError; Fenced when the session was lost with it, or with what was done before and
+        nobody was told of (I5); Disconnected when no server answered for so long that it is given
+        up: it may still happen.
         """
+        await self._wait_for_room()
+        self._tell_loss()
+        result = self._do_here(op, has_hold=has_hold)
+        if result is not None:
+            return result
+        self._asking_count += 1
+        try:
+            # Else what this client owes could wait, behind this op, for those who wait for it.
+            await self.settled()
+            await self.keep_promises()
+            await self._wait_for_room()
+            self._tell_loss()
+            entry = self.enqueue(op, has_hold=has_hold)
+            self._asked[entry] = None
+        finally:
+            self._asking_count -= 1
+        return await self.outcome(entry)
+
+    async def commit(self, op: CommitData) -> OpResult:
+        """As `submit`. A commit of what is exclusively this client's is not foreseen, but it waits
+        for nobody, so it may be sent when something is owed."""
+        await self._wait_for_room()
+        records = self._session.records
+        if not records.is_alone(op.ino):
+            return await self.submit(op)
+        entry = self.enqueue(op)
+        self._begun[entry] = True
+        records.begin_commit(op.ino)
+        return await self.outcome(entry)
+
+    def do_here(self, op: ClientOp) -> OpResult | None:
+        """The result of an op that was done here at once; None: `submit` it. Raises FsError."""
+        if len(self.journal) >= OPS_IN_FLIGHT_MAX:
+            return None
+        self._tell_loss()
+        return self._do_here(op, has_hold=False)
+
+    def _tell_loss(self) -> None:
+        """What follows on lost changes must not survive them (I5): the next change fails, once."""
+        if self._is_loss_untold:
+            self._is_loss_untold = False
+            raise lost_changes()
+
+    async def _wait_for_room(self) -> None:
         while len(self.journal) >= OPS_IN_FLIGHT_MAX:
             await self._room.wait()
-        return await self.outcome(self.enqueue(op, has_hold=has_hold))
+
+    @property
+    def may_do_here(self) -> bool:
+        """No op is under way that may wait for others: they could be waiting for what would be owed
+        then, behind that op. A synchronous client owes nothing."""
+        return not self._asked and not self._asking_count and not self._is_synchronous
+
+    def _do_here(self, op: ClientOp, *, has_hold: bool) -> OpResult | None:
+        done = do_here(self._session.records, op) if self.may_do_here else None
+        if done is None:
+            return None
+        assert self._session.is_linked
+        result, touched = done
+        if touched:
+            has_hold = has_hold and result.is_new
+            entry = self.journal.add_done(op, touched, result, has_hold=has_hold)
+            self._newest_done = entry
+            if has_hold and result.inode is not None:
+                self._owed_holds[result.inode.ino] = None
+            self._wake.set()
+        return result
+
+    async def settled(self) -> None:
+        """Everything that was done here so far is durable, or lost with its session.
+
+        Raises Disconnected when no server answered for so long that it is given up."""
+        entry = self._newest_done
+        if entry is None or entry.is_over:
+            return
+        event = self._answered.setdefault(entry, trio.Event())
+        with trio.move_on_after(self._session.patience_s):
+            await event.wait()
+        if not entry.is_over:
+            raise self._session.trouble()
 
     def enqueue(self, op: ClientOp, *, has_hold: bool = False) -> JournalEntry:
         """Give an op its place in the stream, now. `outcome` must follow."""
@@ -82,9 +187,12 @@ class OpStream:
             with trio.move_on_after(self._session.patience_s):
                 await self._answered[entry].wait()
         finally:
-            del self._answered[entry]
-            if not entry.is_over and not self.journal.withdraw(entry):
-                self._abandoned[entry] = None
+            self._answered.pop(entry, None)
+            if not entry.is_over:
+                if self.journal.withdraw(entry):
+                    self._forget(entry)
+                else:
+                    self._abandoned[entry] = None
         if not entry.is_over:
             raise self._session.trouble()
         return _result(entry)
@@ -94,8 +202,9 @@ class OpStream:
     def release(self, ino: InodeId) -> None:
         """The server need not keep this inode open for us any more; it is told soon."""
         assert ino not in self._pending_releases
-        self._pending_releases[ino] = trio.current_time() + RELEASE_IDLE_S
-        self._wake.set()
+        if ino not in self._owed_holds:
+            self._pending_releases[ino] = trio.current_time() + RELEASE_IDLE_S
+            self._wake.set()
 
     def is_release_due(self, ino: InodeId) -> bool:
         return ino in self._pending_releases
@@ -109,7 +218,8 @@ class OpStream:
         still held, and no Open is needed."""
         while ino in self._releases_under_way:
             await self._releases_under_way[ino].wait()
-        return self._pending_releases.pop(ino, None) is not None
+        is_owed = ino in self._owed_holds
+        return self._pending_releases.pop(ino, None) is not None or is_owed
 
     def forget_releases(self) -> None:
         """A session is being opened: it names what is held, so that everything else is let go."""
@@ -166,42 +276,75 @@ class OpStream:
     async def _apply(
         self, link: MetaLink, batch: tuple[NumberedOp, ...], releases: tuple[InodeId, ...]
     ) -> None:
+        records = self._session.records
+        given_back = await self._session.leases.take_given_back()
+        if self._session.session_id != link.session_id:
+            return
         # What is asked from here on comes to the server after these ops (see RecordCache).
         request = ApplyOps(
             session_id=link.session_id,
             ops=batch,
             answered_below=self.journal.answered_below,
             releases=releases,
-            given_back=tuple(self._forget_changed(batch)),
+            given_back=(*given_back, *self._forget_changed(batch)),
         )
-        reply = await self._session.call(link, request)
-        if self._session.session_id != link.session_id:
-            return
-        if not isinstance(reply, ApplyReply) or len(reply.outcomes) != len(batch):
-            raise RemoteProtocolError(f"{link.address} answered ops with {reply!r:.80}")
-        self._tell(self.journal.settle(batch, reply.outcomes))
+        with records.asking() as question:
+            reply = await self._session.call(link, request)
+            if self._session.session_id != link.session_id:
+                return
+            if not isinstance(reply, ApplyReply) or len(reply.outcomes) != len(batch):
+                raise RemoteProtocolError(f"{link.address} answered ops with {reply!r:.80}")
+            exclusive = records.not_recalled(question, reply.exclusive)
+        settled = self.journal.settle(batch, reply.outcomes)
+        self._tell(settled)
+        if self._session.is_linked_by(link):
+            for inode in exclusive:
+                records.note_exclusive(inode)
+        for entry in settled:
+            if entry.is_foreseen and not _is_as_foreseen(entry):
+                self._session.lose_session(link, f"{entry.op!r:.200} became {entry.outcome!r:.200}")
 
     def _forget_changed(self, batch: tuple[NumberedOp, ...]) -> list[InodeId]:
         """Forget what these ops change, before they are sent the first time."""
         given_back = []
         for entry in self.journal.oldest_sent(len(batch)):
-            if entry not in self._begun:
-                self._begun[entry] = None
+            if entry not in self._begun and not entry.is_foreseen:
+                self._begun[entry] = False
                 given_back += self._session.records.begin(entry.op)
         return given_back
 
     def _tell(self, settled: list[JournalEntry]) -> None:
         for entry in settled:
-            if entry in self._begun:
-                del self._begun[entry]
-                self._session.records.end(entry.op)
+            self._forget(entry)
             event = self._answered.get(entry)
             if event is not None:
                 event.set()
+            if entry.is_foreseen:
+                self._answered.pop(entry, None)
             elif entry in self._abandoned:
                 self._clear_up(entry)
         self._room.set()
         self._room = trio.Event()
+
+    def _forget(self, entry: JournalEntry) -> None:
+        """The op is over, or was never sent: what it changes is known again."""
+        self._asked.pop(entry, None)
+        records = self._session.records
+        if entry.touched is not None:
+            records.settle(entry.touched)
+            if entry.error is not None:
+                self.lost_count += 1
+                self._is_loss_untold = True
+            if entry.has_hold and isinstance(entry.op, Create):
+                self._owed_holds.pop(entry.op.ino, None)
+                self._on_unclaimed(entry.op.ino)
+        elif entry in self._begun:
+            if self._begun.pop(entry):
+                assert isinstance(entry.op, CommitData)
+                result = entry.outcome.result if entry.outcome is not None else None
+                records.end_commit(entry.op.ino, result.inode if result is not None else None)
+            else:
+                records.end(entry.op)
 
     def _clear_up(self, entry: JournalEntry) -> None:
         """Let go of what an op holds whose caller left."""
@@ -215,6 +358,15 @@ class OpStream:
         self._pending_releases.clear()
         self._tell(self.journal.restart(Fenced(reason)))
         assert len(self.journal) == 0
+
+
+def _is_as_foreseen(entry: JournalEntry) -> bool:
+    """The server did what was done here. Its answer may tell of a later state if it was asked more
+    than once."""
+    assert entry.outcome is not None
+    if entry.sent_count > 1:
+        return entry.outcome.errno == 0
+    return entry.outcome.result == entry.expected
 
 
 def _result(entry: JournalEntry) -> OpResult:

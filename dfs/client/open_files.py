@@ -70,6 +70,8 @@ class OpenFile:
         self.has_problem = False
         self.last_write_ns = 0
         self.writer: Credentials | None = None
+        self.keeps_attributes = False
+        """The attributes were set after everything that is dirty was written."""
 
     async def wait_resized(self) -> None:
         """Return while the size is not being changed, without an await in between."""
@@ -97,6 +99,8 @@ class OpenFile:
         if self.dirty.is_clean:
             return self.record
         record = self.record
+        if self.keeps_attributes:
+            return msgspec.structs.replace(record, size=self.size)
         return msgspec.structs.replace(
             record,
             mode=mode_after_write(record, self.writer) if self.writer else record.mode,
@@ -192,6 +196,9 @@ class OpenFiles:
         if not file.is_held:
             file.is_held = await self.session.ops.hold_again(file.ino)
         if file.is_held:
+            leased = self.session.records.inode(file.ino)
+            if leased is not None and file.is_known and file.note(leased):
+                return
             request = ReadExtents(ino=file.ino, start=0, end=FILE_BYTES_MAX)
             extents = await self.session.ask(request, ExtentsReply)
             file.note_extents(extents.inode, 0, extents.end, extents.extents)

@@ -3,6 +3,9 @@
     an inode is | means                                            leaves when
     unknown     | the server is asked                              the answer says "leased" → leased
     leased      | answers from here are as good as the server's    recalled, own op → unknown
+    exclusive   | ops may be done here first (`take`)              shared → leased · as above
+
+A directory is as long as it has entries: who knows so many of them knows that there are no others.
 
 An answer counts only if nothing was forgotten about its inode since the question was sent: a recall
 may overtake it. While own ops are under way that change an inode (`in flux`), no answer about it is
@@ -22,16 +25,18 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from dfs.core.leases import named_by
-from dfs.limits import NAMES_CACHED_MAX, RECORDS_CACHED_MAX
+from dfs.core.leases import named_by, touched_by
+from dfs.core.namespace.keys import DENTRY, ino_of, name_of, table_of
+from dfs.core.namespace.records import Dentry, Inode
+from dfs.limits import NAME_BYTES_MAX, NAMES_CACHED_MAX, RECORDS_CACHED_MAX
 from dfs.types import InodeId
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from dfs.core.messages import Recall
     from dfs.core.namespace.ops import ClientOp
-    from dfs.core.namespace.records import Inode
+    from dfs.core.namespace.records import Record
 
 NOTHING: Final = InodeId(0)
 """What a name leads to that is known not to exist."""
@@ -41,11 +46,20 @@ _FORGOTTEN_MAX: Final = 10_000
 class _Lease:
     """What is known of one inode."""
 
-    __slots__ = ("inode", "names")
+    __slots__ = ("inode", "is_exclusive", "names", "present_count")
 
     def __init__(self) -> None:
         self.inode: Inode | None = None
+        self.is_exclusive = False
         self.names: dict[bytes, InodeId] = {}
+        self.present_count = 0
+        """Names that lead somewhere."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Every name that is not known leads to nothing."""
+        inode = self.inode
+        return inode is not None and inode.is_directory and self.present_count == inode.size
 
 
 class Question:
@@ -79,8 +93,17 @@ class RecordCache:
         """Counts what was forgotten."""
         self._forgotten: dict[InodeId, int] = {}
         """The moment at which something of an inode was forgotten last."""
+        self._owed_since: dict[InodeId, int] = {}
+        self._settled: dict[InodeId, int] = {}
+        """Owed no more, while questions are under way: since when it was."""
+        self._all_settled = 0
+        self._changed: dict[InodeId, int] = {}
+        """The moment at which an op changed it here last, or became known to the server."""
         self._all_forgotten = 0
         self._flux: Counter[InodeId] = Counter()
+        self._owed: Counter[InodeId] = Counter()
+        """Changed by ops that were done here and are not answered yet."""
+        self._promised: dict[InodeId, None] = {}
         self._question_count = 0
 
     @property
@@ -122,7 +145,87 @@ class RecordCache:
         self._leases.move_to_end(parent)
         if lease.names:
             self._named.move_to_end(parent)
-        return lease.names.get(name)
+        known = lease.names.get(name)
+        if known is None and lease.is_complete and 0 < len(name) <= NAME_BYTES_MAX:
+            return NOTHING if name not in (b".", b"..") else None
+        return known
+
+    # ------------------------------------------------------------ ops that are done here
+
+    def is_exclusive(self, ino: InodeId) -> bool:
+        """Nobody else knows anything of the inode, nor changes it."""
+        lease = self._leases.get(ino)
+        return lease is not None and lease.is_exclusive and self.is_good
+
+    def is_alone(self, ino: InodeId) -> bool:
+        """The inode is, or was until a recall that is not answered yet, this client's alone."""
+        return ino in self._promised or self.is_exclusive(ino)
+
+    def is_in_flux(self, ino: InodeId) -> bool:
+        """An op is under way whose result is not known here, and which changes the inode."""
+        return ino in self._flux
+
+    def is_owed(self, ino: InodeId) -> bool:
+        """The server does not know yet all that was done here to the inode."""
+        return ino in self._owed
+
+    @property
+    def owed(self) -> Collection[InodeId]:
+        return self._owed.keys()
+
+    def promise(self, ino: InodeId) -> None:
+        """The file's data is not at the server, and others are to find it all the same: the lease
+        is not given back before `keep_promise`."""
+        self._promised[ino] = None
+
+    @property
+    def promised(self) -> Collection[InodeId]:
+        return self._promised.keys()
+
+    def keep_promise(self, ino: InodeId) -> None:
+        self._promised.pop(ino, None)
+
+    def take(self, changes: Mapping[bytes, Record | None]) -> list[InodeId]:
+        """Take in what an op has changed that was done here. Returns what it touches, which is owed
+        until `settle`."""
+        touched = touched_by(changes)
+        for ino in touched:
+            self._mark(self._changed, ino)
+            self._owed_since.setdefault(ino, self._moment)
+            self._owed[ino] += 1
+        for record in changes.values():
+            if isinstance(record, Inode):
+                self._take_inode(record)
+        for key, record in changes.items():
+            if table_of(key) == DENTRY:
+                parent, name = ino_of(key), name_of(key)
+                self._set_name(parent, name, record.ino if isinstance(record, Dentry) else NOTHING)
+        return list(touched)
+
+    def _take_inode(self, inode: Inode) -> None:
+        if inode.nlink == 0:
+            # The server takes the lease away by itself.
+            if inode.ino in self._leases:
+                self._remove(inode.ino)
+            return
+        lease = self._lease(inode.ino)
+        lease.inode = inode
+        lease.is_exclusive = True
+
+    def settle(self, touched: Iterable[InodeId]) -> None:
+        """An op that was done here is durable, or lost with its session. What was asked before may
+        be answered from before it."""
+        for ino in touched:
+            self._mark(self._changed, ino)
+            self._owed[ino] -= 1
+            if not self._owed[ino]:
+                del self._owed[ino]
+                since = self._owed_since.pop(ino)
+                if self._question_count:
+                    self._settled[ino] = since
+                    if len(self._settled) > _FORGOTTEN_MAX:
+                        self._all_settled = self._moment
+                        self._settled.clear()
 
     # ------------------------------------------------------------ answers of the server
 
@@ -136,26 +239,65 @@ class RecordCache:
             self._question_count -= 1
             if not self._question_count:
                 self._forgotten.clear()
+                self._changed.clear()
+                self._settled.clear()
 
     def note_inode(self, question: Question, inode: Inode) -> None:
         """The answer leases the inode."""
         if self._may_keep(question, inode.ino):
             self._lease(inode.ino).inode = inode
 
+    def not_recalled(self, question: Question, inodes: Iterable[Inode]) -> list[Inode]:
+        """Of what the answer leases to this client alone, what was not recalled meanwhile."""
+        return [inode for inode in inodes if self.is_newer(question, inode.ino)]
+
+    def note_exclusive(self, inode: Inode) -> None:
+        """This client alone has the inode leased: an own op has changed it."""
+        if inode.ino not in self._flux:
+            lease = self._lease(inode.ino)
+            lease.inode = inode
+            lease.is_exclusive = True
+
     def note_entry(self, question: Question, parent: InodeId, name: bytes, ino: InodeId) -> None:
         """The answer leases what a name leads to, or that it leads to NOTHING."""
-        if self._may_keep(question, parent):
-            lease = self._lease(parent)
-            self._name_count += name not in lease.names
-            lease.names[name] = ino
-            self._named[parent] = None
-            self._named.move_to_end(parent)
-            if self._name_count > self._names_max:
-                self._drop_name()
+        lease = self._leases.get(parent)
+        if lease is not None and name in lease.names and lease.is_exclusive:
+            return  # known better here
+        is_kept = self.is_unforgotten(question, parent) and parent not in self._flux
+        if is_kept and (parent not in self._owed or lease is not None):
+            self._set_name(parent, name, ino)
+
+    def _set_name(self, parent: InodeId, name: bytes, ino: InodeId) -> None:
+        lease = self._lease(parent)
+        known = lease.names.get(name)
+        self._name_count += known is None
+        lease.present_count += bool(ino) - bool(known)
+        lease.names[name] = ino
+        self._named[parent] = None
+        self._named.move_to_end(parent)
+        if self._name_count > self._names_max:
+            self._drop_name()
 
     def _may_keep(self, question: Question, ino: InodeId) -> bool:
+        return self.is_newer(question, ino) and ino not in self._flux
+
+    def is_newer(self, question: Question, ino: InodeId) -> bool:
+        """The question was asked since anything was forgotten about the inode, or done to it
+        here."""
+        is_unchanged = self._changed.get(ino, 0) <= question.asked_at and ino not in self._owed
+        return is_unchanged and self.is_unforgotten(question, ino)
+
+    def was_owed(self, question: Question, ino: InodeId) -> bool:
+        """When the question was asked the server may not have known all that was done here to the
+        inode."""
+        moments = (self._owed_since.get(ino), self._settled.get(ino))
+        is_known_so = any(since is not None and since <= question.asked_at for since in moments)
+        return is_known_so or question.asked_at < self._all_settled
+
+    def is_unforgotten(self, question: Question, ino: InodeId) -> bool:
+        """Nobody else has changed the inode since the question was asked, if it was leased then."""
         newest = max(self._forgotten.get(ino, 0), self._all_forgotten)
-        return newest <= question.asked_at and ino not in self._flux
+        return newest <= question.asked_at
 
     def _lease(self, ino: InodeId) -> _Lease:
         lease = self._leases.get(ino)
@@ -163,20 +305,33 @@ class RecordCache:
             lease = self._leases[ino] = _Lease()
             self._given_back.pop(ino, None)
             if len(self._leases) > self._records_max:
-                self._drop(next(iter(self._leases)))
+                self._drop_oldest(newest=ino)
         else:
             self._leases.move_to_end(ino)
         return lease
 
-    def _drop(self, ino: InodeId) -> None:
-        self._remove(ino)
-        self._given_back[ino] = None
+    def _drop_oldest(self, *, newest: InodeId) -> None:
+        """What is owed stays: nobody else knows it. So does what there has to be room for."""
+        kept = (self._owed, self._promised, self._flux, (newest,))
+        ino = next((i for i in self._leases if not any(i in each for each in kept)), None)
+        if ino is not None:
+            self._mark_changeable(ino)
+            self._remove(ino)
+            self._given_back[ino] = None
 
     def _drop_name(self) -> None:
         """Forget a name of the directory that was not used for the longest time. The server need
         not hear of it: the directory stays leased."""
-        lease = self._leases[next(iter(self._named))]
-        self._remove_name(next(iter(self._named)), lease, next(iter(lease.names)))
+        ino = next((ino for ino in self._named if ino not in self._owed), None)
+        if ino is not None:
+            self._mark_changeable(ino)
+            lease = self._leases[ino]
+            self._remove_name(ino, lease, next(iter(lease.names)))
+
+    def _mark_changeable(self, ino: InodeId) -> None:
+        """What is about to be dropped may have been changed here since somebody asked for it."""
+        if self._leases[ino].is_exclusive:
+            self._mark(self._forgotten, ino)
 
     def _remove(self, ino: InodeId) -> None:
         self._name_count -= len(self._leases.pop(ino).names)
@@ -184,7 +339,7 @@ class RecordCache:
 
     def _remove_name(self, parent: InodeId, lease: _Lease, name: bytes) -> None:
         if name in lease.names:
-            del lease.names[name]
+            lease.present_count -= bool(lease.names.pop(name))
             self._name_count -= 1
             if not lease.names:
                 del self._named[parent]
@@ -206,9 +361,15 @@ class RecordCache:
     # ------------------------------------------------------------ forgetting
 
     def recall(self, recall: Recall) -> None:
-        """Forget what somebody else is going to change."""
+        """Forget what somebody else is going to change, or share what somebody looks at."""
         for ino, names in recall.touched.items():
-            self._forget(ino, names)
+            if ino in self._leases:
+                self._leases[ino].is_exclusive = False
+            if recall.is_shared:
+                # What is under way may say that the inode is exclusive.
+                self._mark(self._forgotten, ino)
+            else:
+                self._forget(ino, names)
 
     def begin(self, op: ClientOp) -> list[InodeId]:
         """An own op is about to be sent: forget what it changes. Returns what it changes without
@@ -226,12 +387,28 @@ class RecordCache:
         return unnamed
 
     def end(self, op: ClientOp) -> None:
-        """The own op has its outcome."""
+        """The own op has its outcome, or was never sent."""
         for ino, names in named_by(op).items():
             self._forget(ino, names)
-            self._flux[ino] -= 1
-            if not self._flux[ino]:
-                del self._flux[ino]
+            self._leave_flux(ino)
+
+    def _leave_flux(self, ino: InodeId) -> None:
+        self._flux[ino] -= 1
+        if not self._flux[ino]:
+            del self._flux[ino]
+
+    def begin_commit(self, ino: InodeId) -> None:
+        """Data of a file is about to be sent that is this client's alone: what is known of it stays
+        good for whoever lays over it what was written. `end_commit` must follow."""
+        self._flux[ino] += 1
+
+    def end_commit(self, ino: InodeId, inode: Inode | None) -> None:
+        """The data is the file's now, which is `inode`; None: nothing happened, as far as known."""
+        self._leave_flux(ino)
+        self._mark(self._forgotten, ino)
+        lease = self._leases.get(ino)
+        if lease is not None and lease.inode is not None and inode is not None:
+            lease.inode = inode
 
     def forget_all(self) -> None:
         """Nothing is leased any more."""
@@ -241,17 +418,13 @@ class RecordCache:
         self._named.clear()
         self._given_back.clear()
         self._forgotten.clear()
+        self._changed.clear()
         self._name_count = 0
         self.good_until_s = -math.inf
 
     def _forget(self, ino: InodeId, names: Iterable[bytes]) -> None:
         """These names in a directory, and its attributes; without names, all about the inode."""
-        self._moment += 1
-        if self._question_count:
-            self._forgotten[ino] = self._moment
-            if len(self._forgotten) > _FORGOTTEN_MAX:
-                self._all_forgotten = self._moment
-                self._forgotten.clear()
+        self._mark(self._forgotten, ino)
         lease = self._leases.get(ino)
         if lease is None:
             return
@@ -261,3 +434,12 @@ class RecordCache:
             self._remove_name(ino, lease, name)
         if not names:
             self._remove(ino)
+
+    def _mark(self, moments: dict[InodeId, int], ino: InodeId) -> None:
+        """Answers about the inode that are under way are not to be kept."""
+        self._moment += 1
+        if self._question_count:
+            moments[ino] = self._moment
+            if len(moments) > _FORGOTTEN_MAX:
+                self._all_forgotten = self._moment
+                moments.clear()

@@ -21,7 +21,7 @@ import trio
 
 from dfs.client.lease_holder import LeaseHolder
 from dfs.client.op_stream import OpStream
-from dfs.client.record_cache import RecordCache
+from dfs.client.record_cache import NOTHING, RecordCache
 from dfs.core.messages import (
     CloseSession,
     Done,
@@ -125,7 +125,7 @@ class MetaSession:
         self._opening = 0
         self.delete_number = 0
         """Uploads that begin under it are later than every deletion it counts (I1)."""
-        self.ops = OpStream(self, on_unclaimed)
+        self.ops = OpStream(self, on_unclaimed, is_synchronous=config.is_synchronous)
 
     @property
     def calls_sent(self) -> Counter[str]:
@@ -163,6 +163,7 @@ class MetaSession:
         self._link = None
         self._linked = trio.Event()
         self.records.forget_all()
+        link.rpc.is_leaving = True
         try:
             reply, _ = await link.rpc.call(CloseSession(session_id=link.session_id))
             _expect(reply, Done, link)
@@ -211,6 +212,9 @@ class MetaSession:
             held=tuple(sorted(set(held))) if is_return else (),
             opening=self._opening,
             wants_leases=True,
+            exclusive=tuple(sorted({*self.records.owed, *self.records.promised}))
+            if is_return
+            else (),
         )
         sent_s = trio.current_time()
         reply, _ = await rpc.call(request)
@@ -253,13 +257,15 @@ class MetaSession:
 
     async def ask(self, request: MetaRequest, reply_type: type[R]) -> R:
         """The answer to a request that may be sent twice; stamped with the session where it has
-        one.
+        one. What was done here to the inode that it names is told first.
 
         Raises FsError and what else the server answers; Disconnected when no server answered for
         `patience_s`, naming addresses and causes.
         """
         deadline_s = trio.current_time() + self.patience_s
         while True:
+            if self.records.is_owed(getattr(request, "ino", NOTHING)):
+                await self.ops.settled()
             link = await self.wait_link(deadline_s)
             try:
                 return _expect(await self.call(link, _stamped(request, link)), reply_type, link)
@@ -309,6 +315,10 @@ class MetaSession:
             logger.warning("lost the metadata server: %s", cause)
             self._causes[link.address] = cause
             self._unlink()
+
+    @property
+    def is_linked(self) -> bool:
+        return self._link is not None
 
     def is_linked_by(self, link: MetaLink) -> bool:
         return self._link is link

@@ -24,7 +24,7 @@ from dfs.types import OpNumber
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dfs.core.namespace.ops import ClientOp
+    from dfs.core.namespace.ops import ClientOp, OpResult
     from dfs.errors import DfsError
     from dfs.types import InodeId
 
@@ -45,6 +45,11 @@ class JournalEntry:
 
     op: ClientOp
     has_hold: bool
+    touched: Sequence[InodeId] | None = None
+    """Of an op that the client has done by itself, what is owed until this is over."""
+    expected: OpResult | None = None
+    """What the application was told then."""
+    sent_count: int = 0
     number: OpNumber = NO_NUMBER
     """0 while it waits."""
     outcome: OpOutcome | None = None
@@ -54,6 +59,10 @@ class JournalEntry:
     @property
     def is_over(self) -> bool:
         return self.outcome is not None or self.error is not None
+
+    @property
+    def is_foreseen(self) -> bool:
+        return self.touched is not None
 
 
 class OpJournal:
@@ -81,6 +90,14 @@ class OpJournal:
         self._waiting.append(entry)
         return entry
 
+    def add_done(
+        self, op: ClientOp, touched: Sequence[InodeId], expected: OpResult, *, has_hold: bool
+    ) -> JournalEntry:
+        """Put an op at the end of the stream that was done here."""
+        entry = JournalEntry(op, has_hold, touched, expected)
+        self._waiting.append(entry)
+        return entry
+
     def withdraw(self, entry: JournalEntry) -> bool:
         """Take back an op that was never sent. False: it may have happened already."""
         assert not entry.is_over
@@ -100,12 +117,15 @@ class OpJournal:
             if batch and is_full:
                 break
             batch.append(entry)
+            entry.sent_count += 1
             total += size
         for entry in batch[len(self._sent) :]:
             self._number(entry)
         numbers = [entry.number for entry in batch]
         assert numbers == list(range(numbers[0], numbers[0] + len(batch))) if batch else True
-        return tuple(NumberedOp(entry.number, entry.op, entry.has_hold) for entry in batch)
+        return tuple(
+            NumberedOp(entry.number, entry.op, entry.has_hold, entry.is_foreseen) for entry in batch
+        )
 
     def oldest_sent(self, count: int) -> list[JournalEntry]:
         """The first `count` ops that were sent and are unanswered, in order."""

@@ -71,14 +71,15 @@ def commit_data(overlay: Overlay, op: CommitData) -> OpResult:
         raise FsError(errno.EINVAL, "only files have content")
     pieces.check(op.pieces)
     old, new = _plan(overlay, op)
-    mode = access.mode_after_write(inode, op.credentials)
-    inode = drop_capability(overlay, msgspec.structs.replace(inode, mode=mode))
+    if not op.keeps_attributes:
+        mode = access.mode_after_write(inode, op.credentials)
+        inode = drop_capability(overlay, msgspec.structs.replace(inode, mode=mode))
     end = op.pieces[-1].offset + op.pieces[-1].length
     inode = msgspec.structs.replace(inode, size=max(inode.size, end))
     lengths = {piece.block_id: piece.block_length for piece in op.pieces if piece.block_id}
     _check_lengths(overlay, lengths)
     inode = _replace(overlay, inode, old, new, lengths)
-    return _content_changed(overlay, inode, op.now_ns)
+    return _content_changed(overlay, inode, None if op.keeps_attributes else op.now_ns)
 
 
 def _check_lengths(view: View, lengths: dict[BlockId, int]) -> None:
@@ -177,10 +178,10 @@ def remove_extents(overlay: Overlay, inode: Inode) -> tuple[Inode, bool]:
     return inode, len(old) < REMOVED_PER_OP_MAX
 
 
-def _content_changed(overlay: Overlay, inode: Inode, now_ns: int) -> OpResult:
-    inode = msgspec.structs.replace(
-        inode, mtime_ns=now_ns, ctime_ns=now_ns, data_version=inode.data_version + 1
-    )
+def _content_changed(overlay: Overlay, inode: Inode, now_ns: int | None) -> OpResult:
+    if now_ns is not None:
+        inode = msgspec.structs.replace(inode, mtime_ns=now_ns, ctime_ns=now_ns)
+    inode = msgspec.structs.replace(inode, data_version=inode.data_version + 1)
     put_inode(overlay, inode)
     return OpResult(inode)
 

@@ -156,6 +156,9 @@ class CommitData(Op, frozen=True, tag=True, kw_only=True):
     uploaded_since: int | None = None
     """The delete_number that the client knew before it began to upload these blocks. The server
     refuses (EAGAIN) what may have been deleted since; None: it cannot tell."""
+    keeps_attributes: bool = False
+    """All of it was written before somebody set the attributes that the file has now: times and
+    mode stay as they are."""
 
 
 class Reclaim(Op, frozen=True, tag=True, kw_only=True):
