@@ -112,6 +112,13 @@ class FuseOperations(pyfuse3.Operations):
         entry.attr_timeout = self.caches.attributes_s(inode.ino, good_s)
         return entry
 
+    def _named_entry(self, parent: InodeId, name: bytes, inode: Inode) -> EntryAttributes:
+        """The same, with the name that leads there."""
+        entry = self._entry(inode)
+        good_s = self._client.name_good_s(parent, name, inode.ino)
+        entry.entry_timeout = self.caches.name_s(parent, good_s)
+        return entry
+
     # ------------------------------------------------------------ names
 
     @answered
@@ -127,14 +134,11 @@ class FuseOperations(pyfuse3.Operations):
             return self._absent(parent, name)
         if inode.is_directory:
             await self.moved.found(self._node_id(inode.ino), (parent_inode, name))
-        entry = self._entry(inode)
-        good_s = self._client.name_good_s(parent, name, inode.ino)
-        entry.entry_timeout = self.caches.name_s(good_s)
-        return entry
+        return self._named_entry(parent, name, inode)
 
     def _absent(self, parent: InodeId, name: bytes) -> EntryAttributes:
         """The kernel may remember that there is no such name, or is told ENOENT."""
-        good_s = self.caches.name_s(self._client.name_good_s(parent, name, NOTHING))
+        good_s = self.caches.name_s(parent, self._client.name_good_s(parent, name, NOTHING))
         if good_s == 0:
             raise FsError(errno.ENOENT)
         entry = pyfuse3.EntryAttributes()
@@ -162,7 +166,8 @@ class FuseOperations(pyfuse3.Operations):
         self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: RequestContext
     ) -> EntryAttributes:
         parent = self._ino(parent_inode)
-        return self._entry(await self._client.mknod(parent, name, mode, rdev, caller(ctx)))
+        made = await self._client.mknod(parent, name, mode, rdev, caller(ctx))
+        return self._named_entry(parent, name, made)
 
     @answered
     async def mkdir(
@@ -171,6 +176,7 @@ class FuseOperations(pyfuse3.Operations):
         parent = self._ino(parent_inode)
         made = await self._client.mkdir(parent, name, mode & 0o7777, caller(ctx))
         self.moved.told(made.ino, (parent_inode, name))
+        # The name is looked up before it is trusted: see MovedDirectories.
         return self._entry(made)
 
     @answered
@@ -178,14 +184,16 @@ class FuseOperations(pyfuse3.Operations):
         self, parent_inode: int, name: bytes, target: bytes, ctx: RequestContext
     ) -> EntryAttributes:
         parent = self._ino(parent_inode)
-        return self._entry(await self._client.symlink(parent, name, target, caller(ctx)))
+        made = await self._client.symlink(parent, name, target, caller(ctx))
+        return self._named_entry(parent, name, made)
 
     @answered
     async def link(
         self, inode: int, new_parent_inode: int, new_name: bytes, ctx: RequestContext
     ) -> EntryAttributes:
         ino, parent = self._ino(inode), self._ino(new_parent_inode)
-        return self._entry(await self._client.link(ino, parent, new_name, caller(ctx)))
+        linked = await self._client.link(ino, parent, new_name, caller(ctx))
+        return self._named_entry(parent, new_name, linked)
 
     @answered
     async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
@@ -317,7 +325,7 @@ class FuseOperations(pyfuse3.Operations):
     ) -> tuple[FileInfo, EntryAttributes]:
         parent = self._ino(parent_inode)
         handle, inode = await self._client.create(parent, name, mode, caller(ctx), flags=flags)
-        return self._opened(handle, inode), self._entry(inode)
+        return self._opened(handle, inode), self._named_entry(parent, name, inode)
 
     @answered
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
@@ -404,8 +412,7 @@ class FuseOperations(pyfuse3.Operations):
 
     @answered
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
-        """Nothing is owed: a change of the namespace is durable before it is answered (I3)."""
-        assert fh in self._directories
+        await self._client.sync_directory(self._directories[fh])
 
 
 def _open_flags(handle: FileHandle) -> OpenFlag:

@@ -56,8 +56,8 @@ class KernelCaches:
         self._has_epochs = False
         self._attributes: dict[InodeId, float] = {}
         """Inode → until when the kernel may remember its attributes."""
-        self._names_until_s = 0.0
-        """Until when it may remember any name."""
+        self._names: dict[InodeId, float] = {}
+        """Directory → until when it may remember any name in it."""
         self._forgetting = trio.Lock()
         """Who comes second waits for the epoch that the first has begun."""
         self._is_over = False
@@ -73,28 +73,11 @@ class KernelCaches:
 
     def attributes_s(self, ino: InodeId, good_s: float) -> float:
         """For how long the kernel is told to remember the attributes, of `good_s` that it might."""
-        good_s = min(good_s, KERNEL_MEMORY_S)
-        if good_s <= 0:
-            return 0
-        if len(self._attributes) >= TOLD_MAX and ino not in self._attributes:
-            self._drop_past()
-            if len(self._attributes) >= TOLD_MAX:
-                return 0
-        self._attributes[ino] = trio.current_time() + good_s
-        return good_s
+        return _note(self._attributes, ino, good_s)
 
-    def name_s(self, good_s: float) -> float:
-        """The same for what a name leads to."""
-        good_s = min(good_s, KERNEL_MEMORY_S)
-        if good_s <= 0 or not self._has_epochs:
-            return 0
-        self._names_until_s = max(self._names_until_s, trio.current_time() + good_s)
-        return good_s
-
-    def _drop_past(self) -> None:
-        now_s = trio.current_time()
-        for ino in [ino for ino, until_s in self._attributes.items() if until_s < now_s]:
-            del self._attributes[ino]
+    def name_s(self, parent: InodeId, good_s: float) -> float:
+        """The same for what a name in a directory leads to."""
+        return _note(self._names, parent, good_s) if self._has_epochs else 0
 
     # ------------------------------------------------------------ forgetting
 
@@ -114,8 +97,10 @@ class KernelCaches:
         asked: Iterable[InodeId] = list(self._attributes) if inos is None else inos
         told = {ino: self._attributes.pop(ino, 0.0) for ino in asked}
         doubtful = [ino for ino, until_s in told.items() if until_s > now_s]
-        has_names = self._names_until_s > now_s
-        self._names_until_s = 0.0
+        parents: Iterable[InodeId] = list(self._names) if inos is None else inos
+        has_names = any(self._names.pop(ino, 0.0) > now_s for ino in parents)
+        if has_names:
+            self._names.clear()  # with the epoch all of them go
         if not doubtful and not has_names:
             return
 
@@ -132,3 +117,17 @@ class KernelCaches:
                 await trio.to_thread.run_sync(tell_kernel, abandon_on_cancel=True)
         except OSError as error:
             log.info("the kernel cannot be told to forget: %s", error)
+
+
+def _note(told: dict[InodeId, float], ino: InodeId, good_s: float) -> float:
+    good_s = min(good_s, KERNEL_MEMORY_S)
+    if good_s <= 0:
+        return 0
+    now_s = trio.current_time()
+    if len(told) >= TOLD_MAX and ino not in told:
+        for past in [each for each, until_s in told.items() if until_s < now_s]:
+            del told[past]
+        if len(told) >= TOLD_MAX:
+            return 0
+    told[ino] = now_s + good_s
+    return good_s

@@ -112,7 +112,7 @@ class MountProcess:
         config = self._config
         with self._starting:
             name = f"{socket.gethostname()}:{os.getpid()}:{self._trace.mountpoint}"
-            settings = ClientConfig(name=name)
+            settings = ClientConfig(name=name, is_synchronous=self._options.is_synchronous)
             async with open_client(self._environment, config.addresses, config=settings) as client:
                 root = await find_directory(client, config.subdirectory)
                 session = FuseSession()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Place = tuple[int, bytes]
-DROP_PATIENCE_S = 0.005
+DROP_PATIENCE_S = 0.02
 """A call that found a moved directory waits this long at most. What holds it up may be the very
 system call that this call is part of; the old name is dropped before that can try again."""
 DROPS_AT_ONCE_MAX = 4

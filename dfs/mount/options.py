@@ -46,6 +46,10 @@ class MountOptions(msgspec.Struct, frozen=True):
     def is_read_only(self) -> bool:
         return "ro" in self.passed_on
 
+    @property
+    def is_synchronous(self) -> bool:
+        return "sync" in self.passed_on or "dirsync" in self.passed_on
+
 
 def parse_options(text: str) -> MountOptions:
     """Raises UserError (usage) that names the first word it does not know."""
