@@ -72,15 +72,43 @@ class _Listener:
         self._send.send_nowait(stream)
 
 
+class _ServerStream(trio.abc.Stream):
+    """A server's end of a link: it hears whether the client broke it or ended it in order."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.is_aborted = False
+
+    async def send_all(self, data: Any) -> None:
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        data: bytes = await self._stream.receive_some(max_bytes)
+        if not data and self.is_aborted:
+            raise trio.BrokenResourceError("reset by the client")
+        return data
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
 class _FragileStream(trio.abc.Stream):
     """A client's end of a link. Each send and each receive is a point at which it may break."""
 
-    def __init__(self, network: RigNetwork, address: str, stream: Any) -> None:
+    def __init__(self, network: RigNetwork, address: str, stream: Any, far: _ServerStream) -> None:
         self._network = network
         self._address = address
         self._stream = stream
+        self._far = far
+
+    def abort(self) -> None:
+        self._far.is_aborted = True
 
     async def _break(self) -> None:
+        self.abort()
         await self._stream.aclose()
         raise trio.BrokenResourceError("broken by the test")
 
@@ -130,14 +158,19 @@ class RigNetwork:
         await trio.lowlevel.checkpoint()
         if address not in self.listeners or address in self.unreachable:
             raise ConnectionRefusedError(111, "Connection refused")
-        near, far = trio.testing.memory_stream_pair()
+        near, far_end = trio.testing.memory_stream_pair()
+        far = _ServerStream(far_end)
         self.listeners[address].arrive(far)
-        return _FragileStream(self, address, near)
+        return _FragileStream(self, address, near, far)
 
     async def listen(self, address: str) -> _Listener:
         assert address not in self.listeners
         listener = self.listeners[address] = _Listener(self, address)
         return listener
+
+    def abort(self, stream: trio.abc.Stream) -> None:
+        assert isinstance(stream, _FragileStream)
+        stream.abort()
 
 
 class ChunkRig:

@@ -125,6 +125,7 @@ async def test_truncate_to_nothing_drops_what_is_dirty(
         assert client.dirty_bytes == 0
         assert await client.read(handle, 0, 10) == b""
         await close(client, handle)
+        await client.sync()
         assert client.meta.calls_sent["ApplyOps"] == 2
 
 
@@ -364,6 +365,7 @@ async def test_statfs_counts_what_is_stored(autojump_clock: trio.testing.MockClo
     async with cluster() as rig, rig.client() as client:
         before = await client.statfs()
         await close(client, await make(client, b"f", pattern(BLOCK)))
+        await client.sync()
         after = await client.statfs()
         assert after.inode_count == before.inode_count + 1
         assert after.stored_bytes == before.stored_bytes + BLOCK

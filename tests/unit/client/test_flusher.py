@@ -55,7 +55,7 @@ async def write_all(client: Client, data: bytes, step: int = 10_000) -> None:
     for start in range(0, len(data), step):
         await client.write(handle, start, data[start : start + step])
         await trio.sleep(0.01)
-    await client.flush(handle)
+    await client.fsync(handle)
     await client.release(handle)
 
 
@@ -156,7 +156,7 @@ async def test_data_that_finds_no_space_is_dropped_with_the_last_handle(
         handle, _ = await client.create(ROOT, b"f", 0o644, ROOT_USER)
         await client.write(handle, 0, pattern(BLOCK))
         with pytest.raises(FsError, match="ENOSPC"):
-            await client.flush(handle)
+            await client.fsync(handle)
         await client.release(handle)
         await trio.sleep(20)
         assert client.dirty_bytes == 0
@@ -260,7 +260,7 @@ async def test_a_block_that_was_collected_is_uploaded_again(
         for number in range(12):
             handle, _ = await client.create(ROOT, b"f", 0o644, ROOT_USER)
             await client.write(handle, 0, pattern(BLOCK))
-            await client.flush(handle)
+            await client.fsync(handle)
             await client.release(handle)
             assert await read_back(rig, b"f") == pattern(BLOCK)
             await client.unlink(ROOT, b"f", ROOT_USER)

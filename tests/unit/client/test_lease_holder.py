@@ -3,6 +3,7 @@ session can (I4). Method: a session whose server is the test; then whole clients
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from dfs.client.lease_holder import GOOD_SHARE, LeaseHolder
+from dfs.client.lease_holder import DATA_PATIENCE_SHARE, GOOD_SHARE, LeaseHolder
 from dfs.client.record_cache import RecordCache
 from dfs.core.messages import AnswerRecalls, Done, KeepAlive, KeepAliveReply, Recall
 from dfs.errors import Disconnected, Fenced, FsError
@@ -19,14 +20,14 @@ from dfs.types import ROOT, InodeId, SessionId
 from tests.unit.client.rig import ROOT_USER, cluster
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Collection
 
     from dfs.client.client import Client
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
 
 TTL_S = 30.0
-FILE = InodeId(11)
+FILE, LOOKED_AT = InodeId(11), InodeId(12)
 LINK = SimpleNamespace(session_id=SessionId(1))
 
 
@@ -41,8 +42,15 @@ class Session:
         self.answers: dict[type, Any] = {KeepAlive: KeepAliveReply(), AnswerRecalls: Done()}
         self.answer_s = 0.0
         self.is_linked = True
+        self.ops = SimpleNamespace(settled=self.settled)
         self._nursery = nursery
         self.holder = LeaseHolder(self, self.records)  # type: ignore[arg-type]
+
+    async def settled(self) -> None:
+        """Nothing is owed."""
+
+    async def note(self, what: str) -> None:
+        self.done.append(what)
 
     async def wait_link(self, deadline_s: float) -> Any:
         return LINK
@@ -191,10 +199,117 @@ async def test_dropped_leases_travel_with_the_next_keep_alive() -> None:
         session = Session(nursery)
         session.holder.begin(TTL_S, trio.current_time())
         session.learn_file()
-        session.records._drop(ROOT)
+        session.records._drop_oldest(newest=FILE)
         await session.holder.ask_news(LINK)  # type: ignore[arg-type]
         await session.holder.ask_news(LINK)  # type: ignore[arg-type]
         assert [request.given_back for request in session.sent] == [(ROOT,), ()]
+
+
+# ---------------------------------------------------------------- what is this client's alone
+
+
+def told_to(session: Session, *recalls: Recall) -> None:
+    """The next keep-alive brings these; what is made durable and forgotten is noted."""
+    session.holder.begin(TTL_S, trio.current_time())
+    session.answers[KeepAlive] = KeepAliveReply(recalls=recalls)
+    session.ops = SimpleNamespace(settled=partial(session.note, "settled"))
+
+    async def commit(inos: Collection[InodeId]) -> None:
+        await session.note(f"committed {sorted(inos)}")
+
+    async def forget(inos: Collection[InodeId] | None) -> None:
+        await session.note(f"forgotten {inos}")
+
+    session.holder.commit_data = commit
+    session.holder.forget_elsewhere = forget
+
+
+async def hear(session: Session) -> None:
+    await session.holder.ask_news(LINK)  # type: ignore[arg-type]
+    await trio.testing.wait_all_tasks_blocked()
+
+
+async def test_a_recall_is_answered_when_nothing_is_owed() -> None:
+    """Goal: ops first, then data of what was this client's alone, then whoever else remembers it.
+    Method: recalls of what is alone, of what is not, and of what somebody only looks at."""
+    async with trio.open_nursery() as nursery:
+        session = Session(nursery)
+        told_to(
+            session,
+            Recall(7, {FILE: ()}),
+            Recall(8, {ROOT: (b"x",)}),
+            Recall(9, {LOOKED_AT: ()}, is_shared=True),
+        )
+        session.learn_file()
+        for ino in (FILE, LOOKED_AT):
+            session.records.promise(ino)
+        await hear(session)
+        assert session.done == [
+            "news",
+            "settled",
+            f"committed [{FILE}, {LOOKED_AT}]",
+            f"forgotten {[FILE, ROOT]}",
+            "answered, self.knows_file()=True",
+        ]
+        assert session.sent[-1].numbers == (7, 8, 9)
+
+
+async def test_what_somebody_looks_at_is_not_forgotten() -> None:
+    async with trio.open_nursery() as nursery:
+        session = Session(nursery)
+        session.learn_file()
+        told_to(session, Recall(7, {ROOT: ()}, is_shared=True))
+        await hear(session)
+        assert session.done == [
+            "news",
+            "settled",
+            "committed []",
+            "answered, self.knows_file()=True",
+        ]
+
+
+async def test_data_that_cannot_be_committed_is_waited_for_no_longer_than_its_share() -> None:
+    """Goal: the server would fence the session, and with it lose what can still be committed."""
+    async with trio.open_nursery() as nursery:
+        session = Session(nursery)
+        told_to(session, Recall(7, {FILE: ()}))
+
+        async def never(_: Collection[InodeId] | None) -> None:
+            await trio.sleep_forever()
+
+        session.holder.commit_data = never
+        await session.holder.ask_news(LINK)  # type: ignore[arg-type]
+        await trio.sleep(DATA_PATIENCE_SHARE * TTL_S - 0.1)
+        assert session.done[-1] == "settled"
+        await trio.sleep(0.2)
+        assert session.done[-1].startswith("answered")
+
+
+async def test_ops_that_cannot_be_made_durable_are_not_answered_for() -> None:
+    """Goal: the link ends, and who waits goes on only with what is owed, or without the session."""
+    async with trio.open_nursery() as nursery:
+        session = Session(nursery)
+        told_to(session, Recall(7, {FILE: ()}))
+
+        async def fail() -> None:
+            raise Disconnected("no answer")
+
+        session.ops = SimpleNamespace(settled=fail)
+        await hear(session)
+        assert session.done == ["news", "broken"]
+        assert not any(isinstance(request, AnswerRecalls) for request in session.sent)
+
+
+async def test_what_is_given_back_is_forgotten_elsewhere_first() -> None:
+    async with trio.open_nursery() as nursery:
+        session = Session(nursery)
+        told_to(session)
+        session.learn_file()
+        session.records._drop_oldest(newest=FILE)
+        assert await session.holder.take_given_back() == (ROOT,)
+        assert session.done == [f"forgotten {[ROOT]}"]
+        assert await session.holder.take_given_back() == ()
+        assert session.done == [f"forgotten {[ROOT]}"]
 
 
 # ---------------------------------------------------------------- whole clients

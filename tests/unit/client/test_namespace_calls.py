@@ -12,7 +12,7 @@ from dfs.client.namespace_calls import CAPABILITY_XATTR
 from dfs.core.namespace.ops import RENAME_EXCHANGE, RENAME_NOREPLACE, XATTR_CREATE, XATTR_REPLACE
 from dfs.errors import FsError
 from dfs.types import ROOT
-from tests.unit.client.rig import ROOT_USER, USER, cluster
+from tests.unit.client.rig import BLOCK, ROOT_USER, USER, cluster, pattern
 
 if TYPE_CHECKING:
     import trio.testing
@@ -95,4 +95,46 @@ async def test_the_kernels_question_before_every_write_takes_no_message(
         await client.setxattr(inode.ino, CAPABILITY_XATTR, b"\1\0\0\2" + bytes(16), 0, ROOT_USER)
         await client.flush(handle)
         assert len(await client.getxattr(inode.ino, CAPABILITY_XATTR)) == 20
+        await client.release(handle)
+
+
+async def test_attributes_that_are_set_after_a_write_outlive_its_commit(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Goal: tar sets times and mode of a file whose data is not committed yet, and nobody waits for
+    that. Method: look at once, when it is committed, and after another write."""
+    async with cluster() as rig, rig.client() as client, rig.client() as other:
+        await client.mkdir(ROOT, b"d", 0o755, ROOT_USER)
+        handle, inode = await client.create(ROOT, b"f", 0o644, ROOT_USER)
+        await client.write(handle, 0, pattern(2 * BLOCK))
+        puts = client.chunk_calls_sent["PutBlock"]
+        await client.setattr(inode.ino, ROOT_USER, mtime_ns=5, mode=0o4755)
+        assert client.dirty_bytes >= 2 * BLOCK
+        assert client.chunk_calls_sent["PutBlock"] == puts
+        for looker in (client, other):
+            seen = await looker.getattr(inode.ino)
+            assert (seen.size, seen.mtime_ns, seen.mode) == (2 * BLOCK, 5, stat.S_IFREG | 0o4755)
+        assert client.dirty_bytes == 0, "the other one looked"
+        await client.write(handle, 0, b"x")
+        await client.fsync(handle)
+        assert (await other.getattr(inode.ino)).mtime_ns > 5
+        await client.release(handle)
+
+
+async def test_a_write_that_takes_set_uid_away_comes_before_a_chmod(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with cluster() as rig, rig.client() as client:
+        handle, inode = await client.create(ROOT, b"f", 0o644, ROOT_USER)
+        await client.setattr(inode.ino, ROOT_USER, mode=0o4777)
+        await client.write(handle, 0, b"x", USER)
+        await client.setattr(inode.ino, ROOT_USER, mtime_ns=5)
+        seen = await client.getattr(inode.ino)
+        assert (seen.mtime_ns, stat.S_IMODE(seen.mode)) == (5, 0o777)
+        await client.write(handle, 0, b"y", USER)
+        await client.setattr(inode.ino, ROOT_USER, mode=0o4777)
+        await client.write(handle, 0, b"z", ROOT_USER)
+        await client.fsync(handle)
+        seen = await client.getattr(inode.ino)
+        assert stat.S_IMODE(seen.mode) == 0o4777, "only the last write is newer"
         await client.release(handle)

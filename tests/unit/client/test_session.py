@@ -51,20 +51,22 @@ async def check(rig: Rig) -> None:
         await client.release(file)
 
 
+@pytest.mark.parametrize(("is_synchronous", "points_min"), [(True, 15), (False, 5)])
 async def test_a_link_that_breaks_at_any_point_is_not_noticed(
-    autojump_clock: trio.testing.MockClock,
+    is_synchronous: bool, points_min: int, autojump_clock: trio.testing.MockClock
 ) -> None:
     for point in range(POINTS_MAX):
         async with cluster() as rig:
-            async with rig.client() as client:
+            async with rig.client(is_synchronous=is_synchronous) as client:
                 rig.network.break_at[META] = point
                 await work(client)
+                await client.sync()
                 has_broken = META not in rig.network.break_at
                 rig.network.break_at.clear()
             await check(rig)
         if not has_broken:
             break
-    assert 15 < point < POINTS_MAX
+    assert points_min < point < POINTS_MAX
 
 
 async def test_a_metadata_server_that_starts_again_is_not_noticed(

@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 
 from dfs.core.journal import BATCH_BYTES_MAX, BATCH_OPS_MAX, OpJournal, op_bytes
 from dfs.core.messages import OpOutcome
-from dfs.core.namespace.ops import ClientOp, CommitData, Create, Piece, SetXattr, Unlink
+from dfs.core.namespace.ops import (
+    ClientOp,
+    CommitData,
+    Create,
+    OpResult,
+    Piece,
+    SetXattr,
+    Unlink,
+)
 from dfs.errors import Fenced
 from dfs.limits import KIB
 from dfs.types import ROOT, Credentials, InodeId, OpNumber
@@ -35,6 +43,25 @@ def test_ops_that_gather_travel_together() -> None:
     assert len(journal) == 0
     assert journal.next_batch() == ()
     assert journal.answered_below == 4
+
+
+def test_ops_that_were_done_before_travel_among_the_others() -> None:
+    """Goal: one order for all, and each says what it is; how often it was sent is known."""
+    journal = OpJournal()
+    asked = journal.add(unlink(1))
+    made = Create(credentials=WHO, now_ns=2, parent=ROOT, name=b"f", ino=InodeId(9), mode=0o100644)
+    done = journal.add_done(made, [ROOT, InodeId(9)], OpResult(), has_hold=True)
+    later = journal.add(unlink(3))
+    assert [entry.is_foreseen for entry in (asked, done, later)] == [False, True, False]
+    for count in (1, 2):
+        batch = journal.next_batch()
+        assert [op.number for op in batch] == [1, 2, 3]
+        assert [op.is_foreseen for op in batch] == [False, True, False]
+        assert [op.has_hold for op in batch] == [False, True, False]
+        assert done.sent_count == count
+    assert journal.held_creations() == [InodeId(9)]
+    assert journal.settle(batch, answers(3)) == [asked, done, later]
+    assert done.expected == OpResult()
 
 
 def test_unanswered_ops_are_sent_again_under_their_numbers() -> None:

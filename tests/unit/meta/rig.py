@@ -32,7 +32,7 @@ from dfs.core.messages import (
     SessionReply,
 )
 from dfs.core.namespace.invariants import RecordChecker
-from dfs.core.namespace.ops import CommitData, Create, Mkdir, Piece, Unlink
+from dfs.core.namespace.ops import CommitData, Create, Mkdir, Piece, SetAttr, Unlink
 from dfs.engine.api import EngineDamaged
 from dfs.environment import Environment
 from dfs.errors import DfsError
@@ -43,6 +43,7 @@ from dfs.types import ROOT, BlockId, Credentials, InodeId, MapEpoch, OpNumber, S
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from dfs.core.leases import Leases
     from dfs.core.messages import MetaRequest
     from dfs.core.namespace.ops import ClientOp
     from dfs.engine.api import Engine
@@ -183,6 +184,8 @@ class Mount:
     next_number: int = 1
     answered_below: int = 1
     sent: dict[int, NumberedOp] = field(default_factory=dict)
+    told_exclusive: list[InodeId] = field(default_factory=list)
+    """By the newest answer to ops."""
 
     @classmethod
     async def arrive(
@@ -204,6 +207,7 @@ class Mount:
         held: tuple[int, ...] = (),
         *,
         wants_leases: bool = False,
+        exclusive: tuple[InodeId, ...] = (),
     ) -> SessionReply:
         """Open the session again, on another link or at another server."""
         self.server, self.link = server, Link(link_number)
@@ -213,6 +217,7 @@ class Mount:
                 session_id=self.session_id,
                 held=tuple(InodeId(ino) for ino in held),
                 wants_leases=wants_leases,
+                exclusive=exclusive,
             )
         )
         assert isinstance(reply, SessionReply)
@@ -228,9 +233,11 @@ class Mount:
         self.next_ino += 1
         return InodeId(self.next_ino - 1)
 
-    def number(self, op: ClientOp, *, has_hold: bool = False) -> NumberedOp:
+    def number(
+        self, op: ClientOp, *, has_hold: bool = False, is_foreseen: bool = False
+    ) -> NumberedOp:
         """Give an op its place in the stream."""
-        numbered = NumberedOp(OpNumber(self.next_number), op, has_hold)
+        numbered = NumberedOp(OpNumber(self.next_number), op, has_hold, is_foreseen)
         self.sent[self.next_number] = numbered
         self.next_number += 1
         return numbered
@@ -249,17 +256,25 @@ class Mount:
         )
         assert isinstance(reply, ApplyReply)
         assert len(reply.outcomes) == len(ops)
+        self.told_exclusive = [inode.ino for inode in reply.exclusive]
         return reply.outcomes
 
-    async def do(self, op: ClientOp, *, has_hold: bool = False) -> OpOutcome:
+    async def do(
+        self, op: ClientOp, *, has_hold: bool = False, is_foreseen: bool = False
+    ) -> OpOutcome:
         """Send one op and have its answer."""
-        numbered = self.number(op, has_hold=has_hold)
+        numbered = self.number(op, has_hold=has_hold, is_foreseen=is_foreseen)
         [outcome] = await self.send(numbered)
         self.answered_below = max(self.answered_below, numbered.number + 1)
         return outcome
 
     async def keep_alive(self) -> Any:
-        return await self.ask(KeepAlive(session_id=self.session_id, map_epoch=0))  # type: ignore[arg-type]
+        return await self.ask(KeepAlive(session_id=self.session_id, map_epoch=MapEpoch(0)))
+
+    async def give_back(self, *inos: InodeId) -> None:
+        """Say that nothing of these is remembered any more, nor changed here alone."""
+        request = KeepAlive(session_id=self.session_id, map_epoch=MapEpoch(0), given_back=inos)
+        await self.ask(request)
 
     async def open(self, ino: int) -> Any:
         return await self.ask(Open(session_id=self.session_id, ino=InodeId(ino)))
@@ -318,8 +333,16 @@ class Mount:
         )
 
 
+def leases_of(server: MetaServer) -> Leases:
+    return server._sessions._recalls.leases
+
+
 def unlink(name: bytes, *, parent: int = ROOT) -> Unlink:
     return Unlink(credentials=USER, now_ns=NOW_NS, parent=InodeId(parent), name=name)
+
+
+def chmod(ino: int, mode: int = 0o700) -> SetAttr:
+    return SetAttr(credentials=USER, now_ns=NOW_NS + 1, ino=InodeId(ino), mode=mode)
 
 
 def block_id(number: int) -> BlockId:

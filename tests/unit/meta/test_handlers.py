@@ -293,7 +293,9 @@ async def test_a_page_of_a_directory_is_leased_whole_or_not_at_all(
         mount = await Mount.arrive(server, wants_leases=True)
         other = await Mount.arrive(server, 2, wants_leases=True)
         await files_in(mount, ROOT, 3)
-        assert (await mount.ask(ReadDirectory(session_id=mount.session_id, ino=ROOT))).is_leased
+        reply = await mount.ask(ReadDirectory(session_id=mount.session_id, ino=ROOT))
+        assert reply.is_leased
+        await mount.give_back(ROOT, *(entry.inode.ino for entry in reply.entries))
         monkeypatch.setattr(leases, "LEASES_PER_SESSION_MAX", 3)
         page = ReadDirectory(session_id=other.session_id, ino=ROOT)
         assert not (await other.ask(page)).is_leased

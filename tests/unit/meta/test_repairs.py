@@ -119,6 +119,7 @@ async def test_a_repair_waits_for_those_who_remember_what_it_changes() -> None:
         other = await Mount.arrive(server, 2, wants_leases=True)
         create = mount.create(b"a")
         await mount.do(create)
+        await mount.give_back(ROOT, create.ino)
         assert await mount.remember(create.ino)
         assert (await other.lookup(b"none")).is_entry_leased
         root_key = inode_key(ROOT)

@@ -15,6 +15,7 @@ from dfs.engine.memory_engine import MemoryEngine
 from dfs.errors import NoSpace
 from dfs.limits import SESSION_TTL_S
 from dfs.meta.sessions import FORGOTTEN_AFTER_S
+from dfs.types import ROOT
 from tests.unit.meta.rig import Background, Mount, Threads, running, settle, unlink
 
 if TYPE_CHECKING:
@@ -40,10 +41,11 @@ def may_remember(engine: MemoryEngine, mount: Mount) -> bool:
 
 
 async def one_who_remembers(server: MetaServer) -> tuple[Mount, InodeId]:
-    """A file `a`, and a mount that has it leased."""
+    """A file `a`, and a mount that has it leased, as others may."""
     mount = await Mount.arrive(server, wants_leases=True)
     create = mount.create(b"a")
     await mount.do(create)
+    await mount.give_back(ROOT, create.ino)
     assert await mount.remember(create.ino)
     return mount, create.ino
 
@@ -145,7 +147,7 @@ async def test_who_comes_back_before_the_record_is_written_gets_leases(
     engine, threads = MemoryEngine(), Threads()
     async with running(engine, threads) as server:
         mount, ino = await one_who_remembers(server)
-        threads.commit_errors += [NoSpace("full")]
+        threads.commit_errors += [NoSpace("full"), NoSpace("full")]
         mount.close_link()
         await trio.sleep(SOON_S)
         assert may_remember(engine, mount)
@@ -168,11 +170,12 @@ async def test_a_session_whose_record_cannot_say_so_gets_no_leases(
         assert not await mount.remember(ino)
 
 
-async def test_after_a_restart_changes_wait_for_those_who_may_remember(
+async def test_after_a_restart_all_wait_for_those_who_may_remember(
     autojump_clock: object,
 ) -> None:
-    """Goal: until each of them is back or has expired; nobody waits for the others. Method: one
-    comes back, one does not, one remembers nothing, and one closed its link in order."""
+    """Goal: until each of them is back or has expired; nobody waits for the others. Who only looks
+    waits, too: they may have changed what they alone had leased. Method: one comes back, one does
+    not, one remembers nothing, and one closed its link in order."""
     engine = MemoryEngine()
     async with running(engine) as server:
         back, _ = await one_who_remembers(server)
@@ -182,14 +185,17 @@ async def test_after_a_restart_changes_wait_for_those_who_may_remember(
         began_s = trio.current_time()
         writer = await Mount.arrive(server, 4, wants_leases=True)
         op = Background(nursery, lambda: writer.do(unlink(b"a")))
-        assert (await writer.lookup(b"none")).is_entry_leased, "it can be told"
+        looking = Background(nursery, lambda: writer.getattr(ROOT))
         await back.come_back(server, 5, wants_leases=True)
         await settle()
         assert not op.is_over
+        assert not looking.is_over
         while not op.is_over:
+            assert not looking.is_over
             await keep_alive_for(writer, 5)
         assert SESSION_TTL_S <= trio.current_time() - began_s <= SESSION_TTL_S + 7
         assert op.result.errno == 0
+        assert looking.result.ino == ROOT
 
 
 async def test_after_a_restart_nobody_waits_for_who_remembers_nothing(
@@ -204,3 +210,20 @@ async def test_after_a_restart_nobody_waits_for_who_remembers_nothing(
     async with running(engine) as server:
         writer = await Mount.arrive(server, 3)
         assert (await writer.do(unlink(b"a"))).errno == 0
+
+
+async def test_after_a_restart_nobody_waits_long_for_a_client_that_had_left(
+    autojump_clock: object,
+) -> None:
+    """Goal: a client and the server die together, and others go on soon. Method: the link ends in
+    order, and the server is started again before that counts."""
+    engine = MemoryEngine()
+    async with running(engine) as server:
+        mount, ino = await one_who_remembers(server)
+        mount.close_link()
+        await settle()
+    async with running(engine) as server:
+        other = await Mount.arrive(server, 2)
+        began_s = trio.current_time()
+        assert (await other.lookup(b"a")).inode.ino == ino
+        assert trio.current_time() - began_s < SOON_S

@@ -55,12 +55,14 @@ async def names_of(mount: Mount, *names: bytes) -> list[InodeId | None]:
 async def reader_and_writer(
     threads: Threads | None = None,
 ) -> AsyncIterator[tuple[Mount, Mount, trio.Nursery]]:
-    """Two mounts that remember what they may. The file `a` is there."""
+    """Two mounts that remember what they may. The file `a` is there, and leased to nobody."""
     engine = MemoryEngine()
     async with running(engine, threads) as server, trio.open_nursery() as nursery:
         reader = await Mount.arrive(server, 1, wants_leases=True)
         writer = await Mount.arrive(server, 2, wants_leases=True)
-        assert (await writer.do(writer.create(b"a"))).errno == 0
+        create = writer.create(b"a")
+        assert (await writer.do(create)).errno == 0
+        await writer.give_back(ROOT, create.ino)
         yield reader, writer, nursery
         nursery.cancel_scope.cancel()
     assert_sound(engine)

@@ -285,6 +285,10 @@ class MemoryClient:
     async def open_directory(self, ino: InodeId) -> Any:
         return SimpleNamespace(inode=get_directory(self.view, ino))
 
+    async def sync_directory(self, handle: Any) -> None:
+        if self.failure is not None:
+            raise self.failure
+
     def read_directory(self, handle: Any, cookie: int) -> Listing:
         entries = read_directory(self.view, handle.inode.ino, b"", 100_000)
         rest = enumerate(entries[cookie:], cookie + 1)

@@ -55,7 +55,7 @@ async def test_what_was_told_is_forgotten_once() -> None:
     caches = await made(kernel)
     assert caches.attributes_s(ONE, 0.5) == 0.5
     assert caches.attributes_s(TWO, 0.5) == 0.5
-    assert caches.name_s(0.5) == 0.5
+    assert caches.name_s(TWO, 0.5) == 0.5
     await caches.forget([TWO, InodeId(3)])
     assert kernel.told == ["names", 102]
     await caches.forget([TWO])
@@ -64,12 +64,22 @@ async def test_what_was_told_is_forgotten_once() -> None:
     assert kernel.told == ["names", 102, 101]
 
 
+async def test_names_in_other_directories_are_left_alone() -> None:
+    kernel = Kernel()
+    caches = await made(kernel)
+    caches.name_s(ONE, 0.5)
+    await caches.forget([TWO])
+    assert kernel.told == []
+    await caches.forget([ONE])
+    assert kernel.told == ["names"]
+
+
 async def test_what_is_not_leased_is_not_told(autojump_clock: trio.testing.MockClock) -> None:
     kernel = Kernel()
     caches = await made(kernel)
-    assert caches.attributes_s(ONE, 0) == caches.name_s(0) == 0
+    assert caches.attributes_s(ONE, 0) == caches.name_s(ONE, 0) == 0
     await caches.forget(None)
-    assert caches.attributes_s(ONE, 0.3) == caches.name_s(0.3) == 0.3
+    assert caches.attributes_s(ONE, 0.3) == caches.name_s(ONE, 0.3) == 0.3
     await trio.sleep(4)
     await caches.forget(None)
     assert kernel.told == [], "what the kernel has forgotten in time need not be told"
@@ -77,13 +87,13 @@ async def test_what_is_not_leased_is_not_told(autojump_clock: trio.testing.MockC
 
 async def test_nothing_is_remembered_for_long() -> None:
     caches = await made(Kernel())
-    assert caches.attributes_s(ONE, 99) == caches.name_s(99) == KERNEL_MEMORY_S
+    assert caches.attributes_s(ONE, 99) == caches.name_s(ONE, 99) == KERNEL_MEMORY_S
 
 
 async def test_without_epochs_no_name_is_remembered() -> None:
     kernel = Kernel(has_epochs=False)
     caches = await made(kernel)
-    assert caches.name_s(0.5) == 0.0
+    assert caches.name_s(ONE, 0.5) == 0.0
     assert caches.attributes_s(ONE, 0.5) == 0.5
     await caches.forget([ONE])
     assert kernel.told == [101]
@@ -92,7 +102,7 @@ async def test_without_epochs_no_name_is_remembered() -> None:
 async def test_who_comes_second_waits_for_the_epoch_that_is_under_way() -> None:
     kernel = Kernel()
     caches = await made(kernel)
-    caches.name_s(50)
+    caches.name_s(ONE, 50)
     kernel.gate.clear()
     order: list[str] = []
 
@@ -112,7 +122,7 @@ async def test_who_comes_second_waits_for_the_epoch_that_is_under_way() -> None:
 async def test_a_kernel_that_does_not_answer_is_not_waited_for_for_ever() -> None:
     kernel = Kernel()
     caches = await made(kernel)
-    caches.name_s(50)
+    caches.name_s(ONE, 50)
     kernel.gate.clear()
     began_s = trio.current_time()
     await caches.forget(None)
@@ -123,7 +133,7 @@ async def test_a_kernel_that_does_not_answer_is_not_waited_for_for_ever() -> Non
 async def test_a_mount_that_is_off_is_told_nothing() -> None:
     kernel = Kernel()
     caches = await made(kernel)
-    caches.name_s(50)
+    caches.name_s(ONE, 50)
     await caches.stop()
     await caches.forget(None)
     assert kernel.told == []

@@ -39,6 +39,8 @@ class MemoryNetwork:
     def __init__(self) -> None:
         self.listeners: dict[str, MemoryListener] = {}
         self.client_ends: list[Any] = []
+        self.aborted: list[Any] = []
+        """Of the `client_ends` those whose links are to break, not to end."""
         self.connects = 0
         self.is_black_hole = False
 
@@ -59,6 +61,9 @@ class MemoryNetwork:
             raise OSError(98, "Address already in use")
         listener = self.listeners[address] = MemoryListener(self, address)
         return listener
+
+    def abort(self, stream: trio.abc.Stream) -> None:
+        self.aborted.append(stream)
 
 
 def memory_environment() -> Environment:

@@ -227,6 +227,47 @@ async def test_a_path_that_cannot_be(tmp_path: Path, name: str) -> None:
     assert f"cannot listen on unix:{tmp_path / name}: " in str(raised.value)
 
 
+# ------------------------------------------------------------------------------ ends of links
+
+
+@pytest.mark.parametrize("is_aborted", [True, False])
+async def test_tcp_tells_a_broken_link_from_one_that_ended(is_aborted: bool) -> None:
+    """What was sent before may be lost with it."""
+    network = SystemNetwork()
+    listener = await network.listen("127.0.0.1:0")
+    near, far = await exchange(listener)
+    if is_aborted:
+        network.abort(near)
+    await near.aclose()
+    if is_aborted:
+        with pytest.raises(trio.BrokenResourceError):
+            await far.receive_some()
+    else:
+        assert await far.receive_some() == b""
+    await close(far, listener)
+
+
+async def test_a_unix_link_always_ends_in_order(tmp_path: Path) -> None:
+    """A process that closed it is on this machine, and back at once if it lives."""
+    network = SystemNetwork()
+    listener = await network.listen(f"unix:{tmp_path / 's'}")
+    near, far = await exchange(listener)
+    network.abort(near)
+    await near.aclose()
+    assert await far.receive_some() == b""
+    await close(far, listener)
+
+
+async def test_what_is_closed_already_cannot_be_aborted() -> None:
+    network = SystemNetwork()
+    listener = await network.listen("127.0.0.1:0")
+    near, far = await exchange(listener)
+    await near.aclose()
+    network.abort(near)
+    assert await far.receive_some() == b""
+    await close(far, listener)
+
+
 # ------------------------------------------------------------------------------ environment
 
 

@@ -158,6 +158,20 @@ def test_a_write_takes_privileges_away(volume: Volume, ino: InodeId) -> None:
     volume.assert_sound()
 
 
+def test_data_from_before_the_attributes_leaves_them(volume: Volume, ino: InodeId) -> None:
+    """Goal: what was written before a chmod or a utime and is committed after it changes neither.
+    Method: a commit that says so, by someone whose write would take set-uid away."""
+    volume.apply(SetAttr(credentials=ROOT_USER, now_ns=7, ino=ino, mode=0o4777, mtime_ns=5))
+    commit = CommitData(
+        credentials=ALICE, now_ns=99, ino=ino, pieces=(_of(A, 0, 50),), keeps_attributes=True
+    )
+    inode = volume.apply(commit).inode
+    assert inode is not None
+    assert (inode.size, inode.stored_bytes, inode.data_version) == (50, 50, 1)
+    assert (stat.S_IMODE(inode.mode), inode.mtime_ns, inode.ctime_ns) == (0o4777, 5, 7)
+    volume.assert_sound()
+
+
 def test_extents_are_found_by_range(volume: Volume, ino: InodeId) -> None:
     volume.commit(ino, _of(A, 0, 10), _of(B, 10, 10), _of(C, 50, 10))
     offsets = {

@@ -83,7 +83,7 @@ GOLDEN: list[tuple[Record, str]] = [
     (BlockRef(0, 100, is_condemned=True), "01930064c3"),
     (Garbage(), "0190"),
     (Orphan(), "0190"),
-    (SESSION, "019701a4686f737409919208020a14c3"),
+    (SESSION, "019801a4686f737409919208020a14c3c2"),
     (Fence(ShardEpoch(3), 4), "01920304"),
     (Config(ClusterId("c"), 1 << 20, 2, 1), "0194a163ce001000000201"),
     (Counters(InodeId(5), SessionId(6), 7, 8), "019405060708"),
