@@ -70,7 +70,7 @@ class Cluster:
         """A machine whose process is one client that does `work`, and ends with it."""
 
         async def main(process: Process) -> None:
-            await with_client(process, work)
+            await with_client(process, work, is_synchronous=self.scenario.is_synchronous)
 
         machine = self.world.add(host, main)
         self.clients.append(machine)
@@ -152,8 +152,14 @@ class Cluster:
         )
 
 
-async def with_client(process: Process, work: Callable[[Client], Awaitable[None]]) -> None:
+async def with_client(
+    process: Process, work: Callable[[Client], Awaitable[None]], *, is_synchronous: bool = True
+) -> None:
     """Do `work` with a client that ends cleanly."""
-    config = ClientConfig(name=process.name, connect_patience_s=READY_PATIENCE_S)
+    config = ClientConfig(
+        name=process.name,
+        connect_patience_s=READY_PATIENCE_S,
+        is_synchronous=is_synchronous,
+    )
     async with open_client(process.environment, [META_ADDRESS], config=config) as client:
         await work(client)

@@ -56,6 +56,7 @@ class SimStream(trio.abc.Stream):
         self._out = connection.to_server if is_client else connection.to_client
         self._in = connection.to_client if is_client else connection.to_server
         self._is_closed = False
+        self._is_aborted = False
         self._is_sending = False
         self._is_receiving = False
 
@@ -131,11 +132,18 @@ class SimStream(trio.abc.Stream):
         if self._is_closed:
             raise trio.ClosedResourceError("closed here")
 
+    def abort(self) -> None:
+        """What is on its way still arrives, and then the link is broken."""
+        self._is_aborted = True
+
     async def aclose(self) -> None:
         if not self._is_closed:
             self._is_closed = True
             if self._process.is_alive:
-                self._out.end()
+                if self._is_aborted:
+                    self._out.reset(self._out.chunk_count)
+                else:
+                    self._out.end()
                 self._in.stop_reading()
                 self._network.forget_if_over(self._connection)
         await trio.lowlevel.checkpoint()
@@ -181,6 +189,10 @@ class ProcessNetwork(Network):
 
     async def listen(self, address: str) -> Listener:
         return self._network.listen(self._process, address)
+
+    def abort(self, stream: trio.abc.Stream) -> None:
+        assert isinstance(stream, SimStream)
+        stream.abort()
 
 
 class SimNetwork:

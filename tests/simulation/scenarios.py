@@ -56,8 +56,12 @@ class Scenario(Options):
     duration_s: Positive = 3.0
     """Virtual seconds of load and faults, before everything is mended and checked."""
     clients: int = 2
+    is_synchronous: bool = True
+    """A client answers when a change is durable, as after mount -o sync."""
     may_lose_sessions: bool = False
     """Sessions end under living clients: they lose what they owe, and must say so."""
+    look_every_s: Positive = 4.0
+    """How often about somebody looks at a directory from outside, or fsck at everything."""
     fault_limit: int | None = None
     """No more faults than this strike, of all kinds together."""
     step_limit: int | None = None

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from tests.simulation.workloads.workload import Workload
     from tests.simulation.world import World
 
-LOOK_EVERY_S = 4.0
 FSCK_CHANCE = 0.3
 STOP_PATIENCE_S = 180.0
 SESSIONS_OVER_S = 100.0
@@ -123,7 +122,7 @@ async def _look_around(cluster: Cluster, workloads: Sequence[Workload]) -> None:
     """Look at what one workload does from outside, or at all with fsck, again and again."""
     chooser = random.Random(f"{cluster.world.seed}/looks")
     while True:
-        await trio.sleep(chooser.expovariate(1 / LOOK_EVERY_S))
+        await trio.sleep(chooser.expovariate(1 / cluster.scenario.look_every_s))
         observable = [each for each in workloads if each.is_observable]
         if not observable or chooser.random() < FSCK_CHANCE:
             await cluster.observe(_check_live)

@@ -159,7 +159,7 @@ BUGS = (
         "compaction-revives-a-deleted-block",
         "A block that is deleted while compaction copies it is there again.",
         "I3",
-        ("slow-blocks", "blocks"),
+        ("slow-blocks",),
         (
             Change(
                 "dfs.chunk.segment_writer",

@@ -92,7 +92,7 @@ BUGS = (
         "upload-counts-from-its-end",
         "A commit says the deletion number that was known when its uploads ended, not began.",
         "I1",
-        ("recreate", "fault-points", "garbage"),
+        ("recreate",),
         (
             Change(
                 "dfs.client.flusher",
@@ -252,10 +252,8 @@ BUGS = (
                 """
         while ino in self._releases_under_way:
             await self._releases_under_way[ino].wait()
-        return self._pending_releases.pop(ino, None) is not None
 """,
                 """
-        return self._pending_releases.pop(ino, None) is not None
 """,
             ),
         ),

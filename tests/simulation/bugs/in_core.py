@@ -111,7 +111,7 @@ BUGS = (
         "condemned-block-named-again",
         "A commit may name a block that is condemned.",
         "I6",
-        ("recreate", "fault-points"),
+        ("recreate",),
         (
             Change(
                 "dfs.core.garbage",

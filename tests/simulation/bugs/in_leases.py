@@ -31,10 +31,11 @@ BUGS = (
             Change(
                 "dfs.core.leases",
                 """
-        if ino in self._claims:
-            return False
+        return self._claims[ino] > int(is_own) if ino in self._claims else False
 """,
-                "",
+                """
+        return False
+""",
             ),
         ),
     ),
@@ -74,11 +75,14 @@ BUGS = (
             Change(
                 "dfs.client.record_cache",
                 """
-        for ino, names in recall.touched.items():
-            self._forget(ino, names)
+            if recall.is_shared:
+                # What is under way may say that the inode is exclusive.
+                self._mark(self._forgotten, ino)
+            else:
+                self._forget(ino, names)
 """,
                 """
-        assert recall.touched
+            assert names is not None
 """,
             ),
         ),
@@ -92,10 +96,10 @@ BUGS = (
             Change(
                 "dfs.client.record_cache",
                 """
-        return newest <= question.asked_at and ino not in self._flux
+        return newest <= question.asked_at
 """,
                 """
-        return ino not in self._flux
+        return True
 """,
             ),
         ),
@@ -109,10 +113,10 @@ BUGS = (
             Change(
                 "dfs.client.record_cache",
                 """
-        return newest <= question.asked_at and ino not in self._flux
+        return self.is_newer(question, ino) and ino not in self._flux
 """,
                 """
-        return newest <= question.asked_at
+        return self.is_newer(question, ino)
 """,
             ),
             Change(
@@ -120,11 +124,11 @@ BUGS = (
                 """
         for ino, names in named_by(op).items():
             self._forget(ino, names)
-            self._flux[ino] -= 1
+            self._leave_flux(ino)
 """,
                 """
         for ino in named_by(op):
-            self._flux[ino] -= 1
+            self._leave_flux(ino)
 """,
             ),
         ),
@@ -182,11 +186,13 @@ BUGS = (
         self._named.clear()
         self._given_back.clear()
         self._forgotten.clear()
+        self._changed.clear()
         self._name_count = 0
 """,
                 """
         self._given_back.clear()
         self._forgotten.clear()
+        self._changed.clear()
 """,
             ),
         ),
@@ -195,7 +201,7 @@ BUGS = (
         "strangers-are-not-waited-for",
         "A server that was started again changes what sessions of before may remember.",
         "I4",
-        ("lease-crashes", "lease-links"),
+        ("lease-restarts", "lease-crashes"),
         (
             Change(
                 "dfs.meta.recalls",

@@ -301,11 +301,11 @@ BUGS = (
                 """
         if session.link_number == link.number:
             self._sessions.release(session, request.releases)
-        return ApplyReply(outcomes=outcomes)
+        exclusive = await self._committer.read(
 """,
                 """
         self._sessions.release(session, request.releases)
-        return ApplyReply(outcomes=outcomes)
+        exclusive = await self._committer.read(
 """,
             ),
         ),
@@ -393,7 +393,7 @@ BUGS = (
         "range-cached-without-late-commits",
         "A range that was read while a batch landed is cached as it was before the batch.",
         "I4",
-        ("small-limits",),
+        ("small-cache",),
         (
             Change(
                 "dfs.meta.record_store",

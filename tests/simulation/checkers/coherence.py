@@ -1,7 +1,7 @@
 """I4: after a namespace change returned, or a file was synced or closed, everyone else sees it.
 
-The writer rests while another client looks. Names, attributes and synced bytes must be exactly the
-writer's; bytes that it has written and not synced may be there or not.
+The writer rests while another client looks. Names, attributes and the bytes of files that it has
+synced or closed must be exactly the writer's; bytes that it has written since may be there or not.
 """
 
 from __future__ import annotations
@@ -18,4 +18,4 @@ if TYPE_CHECKING:
 
 def check_coherence(tree: Tree, found: dict[Path, Found]) -> str:
     """How what another client found differs from what the writer knows (I4); empty if it fits."""
-    return "; ".join(differences(tree, found, is_exact=False)[:5])
+    return "; ".join(differences(tree, found, after_crash=False)[:5])

@@ -100,10 +100,11 @@ async def exists(client: Client, parent: InodeId, name: bytes) -> Inode | None:
         return None
 
 
-def differences(tree: Tree, found: dict[Path, Found], *, is_exact: bool) -> list[str]:
+def differences(tree: Tree, found: dict[Path, Found], *, after_crash: bool) -> list[str]:
     """In words, how what was found is not what the model says; empty when it fits.
 
-    Not exact: a file may be anything that a crash may leave of it (I3).
+    After a crash a file may be anything that one may leave of it (I3). To others who look at it
+    while its writer lives, it may be so only as long as it was neither closed nor synced (I4).
     """
     expected = dict(tree.walk())
     lost = [f"{_text(path)} is gone" for path in expected if path not in found]
@@ -112,12 +113,12 @@ def differences(tree: Tree, found: dict[Path, Found], *, is_exact: bool) -> list
         f"{_text(path)}: {problem}"
         for path, node in expected.items()
         if path in found
-        for problem in _node_problems(node, found[path], is_exact=is_exact)
+        for problem in _node_problems(node, found[path], after_crash=after_crash)
     ]
     return lost + extra + wrong
 
 
-def _node_problems(node: Node, found: Found, *, is_exact: bool) -> list[str]:
+def _node_problems(node: Node, found: Found, *, after_crash: bool) -> list[str]:
     inode = found.inode
     pairs = [
         ("mode", oct(node.mode), oct(inode.mode)),
@@ -133,7 +134,7 @@ def _node_problems(node: Node, found: Found, *, is_exact: bool) -> list[str]:
         pairs.append(("size", len(node.children), inode.size))
     problems = [f"{what} {is_now}, expected {was}" for what, was, is_now in pairs if was != is_now]
     if node.is_file:
-        versions = [node.content] if is_exact else node.versions
+        versions = node.versions if after_crash or not node.is_told else [node.content]
         problem = check_synced_bytes(versions, found.content)
         problems += [problem] if problem else []
     return problems

@@ -8,7 +8,7 @@ memory, while what they look at changes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from dfs.errors import DfsError, FsError
 from tests.simulation.options import Positive, Share, WorkloadOptions
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from dfs.types import InodeId
     from tests.simulation.workloads.workload import Site
 
+FlagLook = Literal["lookup", "links", "list"]
+
 PLACE = b"signals"
 CLOCK_NS = 1_000_000_000
 """A raised clock shows so many nanoseconds more."""
@@ -33,6 +35,8 @@ class SignallerOptions(WorkloadOptions):
     pause_s: Positive = 0.01
     raise_chance: Share = 0.1
     """How many of the steps are no looks."""
+    flag_looks: tuple[FlagLook, ...] = ("lookup", "links", "list")
+    """How flags are looked at. Who never lists need not ask the server for anything."""
 
 
 class Signal:
@@ -67,6 +71,7 @@ class Signaller(Stepper):
         self._number = number
         self._board = board
         self._raise_chance = options.raise_chance
+        self._flag_looks = options.flag_looks
         self._mine: list[Signal] = []
         self._made_count = 0
 
@@ -131,7 +136,7 @@ class Signaller(Stepper):
             found = range(inode.mtime_ns // CLOCK_NS, inode.mtime_ns // CLOCK_NS + 1)
             how = "getattr"
         else:
-            how = self._random.choice(("lookup", "links", "list"))
+            how = self._random.choice(self._flag_looks)
             is_up = await self._sees_flag(client, signal, how)
             found = range(least + (least % 2 != is_up), signal.begun + 1, 2)
         if not any(least <= value <= signal.begun for value in found):
@@ -141,7 +146,7 @@ class Signaller(Stepper):
                 f"{least} to {signal.begun} (I4)"
             )
 
-    async def _sees_flag(self, client: Client, signal: Signal, how: str) -> bool:
+    async def _sees_flag(self, client: Client, signal: Signal, how: FlagLook) -> bool:
         if how == "lookup":
             return await exists(client, signal.directory, signal.name) is not None
         if how == "links":

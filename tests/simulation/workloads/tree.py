@@ -54,6 +54,8 @@ class Node:
     xattrs: dict[bytes, bytes] = field(default_factory=dict)
     name_count: int = 1
     versions: list[bytes] = field(default_factory=lambda: [b""])
+    is_told: bool = True
+    """Others must find the last version: the file was closed or synced since it was written."""
 
     @property
     def is_directory(self) -> bool:
@@ -78,6 +80,7 @@ class Node:
         """One more version; nobody has promised it yet."""
         old = self.content.ljust(offset, b"\0")
         self.versions.append(old[:offset] + data + old[offset + len(data) :])
+        self.is_told = False
 
     def write_all(self, writes: Sequence[tuple[int, bytes]]) -> None:
         """Several writes as one version: after a crash each byte is an old or a new one."""
@@ -86,6 +89,7 @@ class Node:
             content.extend(bytes(max(0, offset - len(content))))
             content[offset : offset + len(data)] = data
         self.versions.append(bytes(content))
+        self.is_told = False
 
     def resize(self, size: int) -> None:
         """Truncation is durable when it returns, whatever became of the writes before it."""
@@ -94,6 +98,7 @@ class Node:
     def sync(self) -> None:
         """What is there now must be there after any crash."""
         del self.versions[:-1]
+        self.is_told = True
 
 
 class Tree:

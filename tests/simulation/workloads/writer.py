@@ -9,6 +9,9 @@ when the client died may have happened or not; the next client looks, and it mus
 | any change of the namespace | that change, and what was written before a rename or link (I5) |
 | write | nothing yet |
 | fsync, flush (close) | every byte of the file (I3) |
+
+A client that is not synchronous promises changes and closed files only once something is synced
+(fsync, sync); until then what survives is a prefix of the changes (I5).
 """
 
 from __future__ import annotations
@@ -24,14 +27,13 @@ from dfs.errors import DfsError, FsError
 from dfs.limits import CALL_TIMEOUT_S, KEEP_ALIVE_S
 from dfs.types import ROOT, InodeId
 from tests.simulation.checkers.coherence import check_coherence
-from tests.simulation.checkers.prefix import check_prefix
+from tests.simulation.checkers.prefix import find_prefix
 from tests.simulation.checkers.verified_reads import check_read
 from tests.simulation.options import Count, Share, WorkloadOptions
 from tests.simulation.workloads.choose import StepChooser
 from tests.simulation.workloads.observe import (
     ROOT_USER,
     adopt,
-    differences,
     exists,
     read_tree,
 )
@@ -71,6 +73,8 @@ class WriterOptions(WorkloadOptions):
     """Share of writes whose bytes are one of a few that everybody writes."""
     replace_weight: Count = 2
     """How often a file is written and renamed over another, beside 45 actions of other kinds."""
+    closed_share: Share = 0.0
+    """Of those files, how many are closed before the rename: nobody but the rename flushes them."""
 
 
 def make_writers(site: Site, options: WriterOptions) -> list[Writer]:
@@ -82,18 +86,24 @@ def make_writers(site: Site, options: WriterOptions) -> list[Writer]:
 class Writer(Stepper):
     """A writer and its model. Outlives the clients that it works through."""
 
-    is_observable = True
-
     def __init__(self, site: Site, name: str, options: WriterOptions) -> None:
         super().__init__(site, name, options.pause_s)
         self.quiet = trio.Lock()
         """Held during a step: whoever holds it finds the directory as the model says."""
         self.tree: Tree | None = None
+        self._earlier: list[Tree] = []
+        """The trees before it, as far as a crash may leave one of them."""
+        self._is_synchronous = site.scenario.is_synchronous
+        # A client hears late that its session was lost, with all that was not durable.
+        self.is_observable = self._is_synchronous or not site.scenario.may_lose_sessions
+        self._is_told = False
+        """Others must find what the model says: its client lives, or has left nothing undone."""
         self._after: Tree | None = None
         """The tree if the step under way has happened."""
         self._may_lose_sessions = site.scenario.may_lose_sessions
         self._session_id = 0
         self._chooser = StepChooser(self._random, options.shared_share, options.replace_weight)
+        self._closed_share = options.closed_share
         self._handles: dict[int, FileHandle] = {}
         self._orphans: dict[int, Node] = {}
         """Files without a name that are still open, by inode number."""
@@ -102,13 +112,22 @@ class Writer(Stepper):
         """Work until told to stop; then everything is closed, and so it is durable."""
         self._session_id = client.session_id
         self._handles.clear()
-        await self._try(client, self._recover)
+        try:
+            await self._try(client, self._recover)
+            self._is_told = True
+            await self._work(client)
+        except BaseException:
+            self._is_told = self._is_synchronous
+            raise
+
+    async def _work(self, client: Client) -> None:
         while not self.is_stopping:
             await self._think()
             await self._try(client, self._act)
             self._count_step()
         while self._handles:
             await self._try(client, self._close_one)
+        await self._try(client, self._sync_all)
 
     async def _try(self, client: Client, action: Callable[[Client], Awaitable[None]]) -> None:
         """Do it; if the session was lost meanwhile, begin again with what is there (I7)."""
@@ -171,12 +190,14 @@ class Writer(Stepper):
             await self._begin(client)
             return
         found = await read_tree(client, self.tree.root.ino)
-        problem = check_prefix(self.tree, self._after, found)
-        if problem:
+        after = [self._after] if self._after is not None else []
+        tree, problem = find_prefix([*self._earlier, self.tree, *after], found)
+        if tree is None:
             raise Violation(f"{self.name} after a crash: {problem}")
-        if differences(self.tree, found, is_exact=False):
-            assert self._after is not None
-            self.tree = self._after
+        if tree in self._earlier:
+            self._note(f"{len(self._earlier) - self._earlier.index(tree)} steps are gone")
+        self.tree = tree
+        self._earlier.clear()
         self._after = None
         adopt(self.tree, found)
         self._note(f"recovers {len(found)} paths")
@@ -240,6 +261,8 @@ class Writer(Stepper):
         """The step has happened: the tree after it is the tree."""
         assert self.tree is not None
         before = {node.ino: node for _, node in self.tree.walk() if node.is_file}
+        if not self._is_synchronous:
+            self._earlier.append(self.tree)
         self.tree = after
         if isinstance(step, Create | Mkdir | Symlink):
             assert inode is not None
@@ -289,9 +312,18 @@ class Writer(Stepper):
             await client.flush(handle)
         else:
             await client.sync()
+        if how == "flush" and not self._is_synchronous:
+            node.is_told = True
+            self._note(f"flush of {ino}: others see {len(node.content)} B")
+            return
+        self._earlier.clear()
         self._check_clean(handle, how)
         node.sync()
         self._note(f"{how} of {ino}: {len(node.content)} B are safe")
+
+    async def _sync_all(self, client: Client) -> None:
+        await client.sync()
+        self._earlier.clear()
 
     def _check_committed(self, step: Step) -> None:
         """What was written to a file is committed before its rename or link (I5)."""
@@ -319,9 +351,12 @@ class Writer(Stepper):
         problem = check_read(expected, found)
         if problem:
             raise Violation(f"{self.name}: inode {ino}, {problem}")
-        size = (await client.getattr(InodeId(ino))).size
-        if size != len(node.content):
-            raise Violation(f"{self.name}: inode {ino} has size {size}, not {len(node.content)}")
+        inode = await client.getattr(InodeId(ino))
+        if (inode.size, inode.mode) != (len(node.content), node.mode):
+            found = f"size {inode.size} and mode {inode.mode:o}"
+            raise Violation(
+                f"{self.name}: inode {ino} has {found}, not {len(node.content)}, {node.mode:o}"
+            )
 
     async def _close_one(self, client: Client) -> None:
         await self._close(client, next(iter(self._handles)))
@@ -329,10 +364,13 @@ class Writer(Stepper):
     async def _close(self, client: Client, ino: int) -> None:
         handle = self._handles[ino]
         await client.flush(handle)
-        self._check_clean(handle, "close")
         node = self._files().get(ino)
-        if node is not None:
-            node.sync()
+        if self._is_synchronous:
+            self._check_clean(handle, "close")
+            if node is not None:
+                node.sync()
+        elif node is not None:
+            node.is_told = True
         del self._handles[ino]
         self._orphans.pop(ino, None)
         await client.release(handle)
@@ -349,14 +387,22 @@ class Writer(Stepper):
         for offset, data in self._chooser.writes(0):
             node.write(offset, data)
             await client.write(self._handles[node.ino], offset, data)
+        if self._closed_share and self._random.random() < self._closed_share:
+            await self._close_unflushed(client, node.ino)
         await self._do(client, rename)
+
+    async def _close_unflushed(self, client: Client, ino: int) -> None:
+        """Whoever closes so has asked nobody whether what was written is lost already: a rename can
+        tell only what is lost from its beginning on."""
+        if client.session_id == self._session_id:
+            await client.release(self._handles.pop(ino))
 
     # ------------------------------------------------------------ seen by others
 
     async def check_seen_by(self, client: Client) -> None:
         """Another client must find the same (I4). The writer rests meanwhile."""
         async with self.quiet:
-            if self.tree is None or self._after is not None:
+            if self.tree is None or self._after is not None or not self._is_told:
                 return
             found = await read_tree(client, self.tree.root.ino)
             problem = check_coherence(self.tree, found)
