@@ -26,6 +26,8 @@ SESSION_LOST = re.compile(rb"session \d+ is lost")
 SESSIONS_PER_LIFE_MAX = 1000
 OPEN_PATIENCE_S = 60.0
 MNT_FORCE = 1
+OPTIONS = ("-o", "sync")
+"""Those who contend for names take what was answered for durable, whatever dies."""
 
 
 class Mount:
@@ -40,7 +42,7 @@ class Mount:
         self.path = path
         self.life = 0
         self.part = dfs_part(
-            spawner, host, log_directory, "mount", target, str(path), "--foreground"
+            spawner, host, log_directory, "mount", target, str(path), "--foreground", *OPTIONS
         )
         self._root = -1
         self._log_bytes_read = 0

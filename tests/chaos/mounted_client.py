@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 CALLS_AT_ONCE_MAX = 64
 DEAD_MOUNT = (errno.ENOTCONN, errno.ECONNABORTED)
+RENAME_TRIES = 3
+ALIAS_DROP_S = 0.1
 
 
 class ClientLost(Exception):
@@ -203,7 +205,16 @@ class MountedClient:
             with inode_descriptor(self._root, new_parent) as new_directory:
                 rename((directory, name), (new_directory, new_name), flags)
 
-        await self._in_directory(parent, move)
+        for tries_left in reversed(range(RENAME_TRIES)):
+            try:
+                await self._in_directory(parent, move)
+                return
+            except FsError as error:
+                # The kernel says so before it asks the mount, of a directory that another mount
+                # has moved and whose old name it has not dropped yet (MovedDirectories).
+                if error.errno != errno.ESTALE or not tries_left:
+                    raise
+            await trio.sleep(ALIAS_DROP_S)
 
     async def _in_directory(self, parent: InodeId, call: Callable[[int], R]) -> R:
         def enter() -> R:
@@ -238,7 +249,13 @@ class MountedClient:
 
     async def write(self, file: MountedFile, offset: int, data: bytes) -> int:
         assert file.is_open
-        return await self._call(partial(os.pwrite, file.descriptor, data, offset))
+        written = 0
+        while written < len(data):
+            # Of a write that fails in the middle the kernel tells how much was written before.
+            rest = data[written:]
+            write = partial(os.pwrite, file.descriptor, rest, offset + written)
+            written += await self._call(write)
+        return written
 
     async def fsync(self, file: MountedFile) -> None:
         assert file.is_open

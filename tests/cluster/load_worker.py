@@ -94,6 +94,14 @@ class Worker:
                 view = view[file.write(view[:step]) :]
             os.fsync(file.fileno())
 
+    def _sync_directory(self) -> None:
+        """Of a change of names nothing is promised before (fsync(2))."""
+        directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
     def create(self, number: int) -> None:
         self._write_synced(self.directory / f"file{number}", content_of(self.seed, number))
         self.note("synced", number)
@@ -106,6 +114,7 @@ class Worker:
         temporary = self.directory / f"tmp{number}"
         self._write_synced(temporary, content_of(self.seed, number))
         os.rename(temporary, self.directory / f"file{number}")
+        self._sync_directory()
         self.note("synced", number)
         self.kept.append(number)
 
@@ -122,6 +131,7 @@ class Worker:
         victim = self.kept.pop(self.chooser.randrange(len(self.kept)))
         self.note("removing", victim)
         os.unlink(self.directory / f"file{victim}")
+        self._sync_directory()
         self.note("removed", victim)
 
 

@@ -199,6 +199,14 @@ def _wait_gone(pid: int) -> None:
     os.close(descriptor)
 
 
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a file so that it survives whatever dies from now on."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def is_alive(pid: int) -> bool:
     """It runs; one that has ended and waits for its parent does not."""
     try:

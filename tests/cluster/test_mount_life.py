@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dfs.mountpoint import find_mount, is_stale, take_off
-from tests.cluster.running import is_alive, run_dfs
+from tests.cluster.running import is_alive, run_dfs, write_synced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -182,7 +182,7 @@ def test_a_killed_mount_is_cleared_by_umount_or_by_the_next_mount(
 ) -> None:
     for clear in (["umount", second], ["mount", cluster.dir, second]):
         cluster.dfs("mount", cluster.dir, second)
-        (second / "synced").write_bytes(b"s" * MIB)
+        write_synced(second / "synced", b"s" * MIB)
         os.kill(mount_pid(second), signal.SIGKILL)
         wait_dead(second)
         hint = run_dfs("status", second)
@@ -201,7 +201,7 @@ def wait_dead(place: Path) -> None:
 
 
 def test_a_killed_mount_of_the_cluster_comes_back(cluster: Cluster) -> None:
-    (cluster.mountpoint / "before").write_bytes(b"b" * MIB)
+    write_synced(cluster.mountpoint / "before", b"b" * MIB)
     killed = cluster.kill("mount")
     cluster.wait_healthy()
     assert cluster.pids()["mount"] != killed
