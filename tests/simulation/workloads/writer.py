@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from dfs.errors import DfsError, FsError
+from dfs.errors import DfsError, Fenced, FsError
 from dfs.limits import CALL_TIMEOUT_S, KEEP_ALIVE_S
 from dfs.types import ROOT, InodeId
 from tests.simulation.checkers.coherence import check_coherence
@@ -136,6 +136,8 @@ class Writer(Stepper):
                 try:
                     await action(client)
                 except (DfsError, Violation) as error:
+                    if self._is_late_news(client, error):
+                        return
                     if not await self._has_lost_session(client):
                         raise
                     self._note(f"the session was lost: {error}")
@@ -146,6 +148,15 @@ class Writer(Stepper):
             if not self._may_lose_sessions:
                 raise Violation(f"{self.name}: session {self._session_id} was lost")
             await self._resume(client)
+
+    def _is_late_news(self, client: Client, error: Exception) -> bool:
+        """A step was not done, because nobody had been told yet what the session before lost."""
+        is_late = isinstance(error, Fenced) and client.session_id == self._session_id
+        if is_late and self._may_lose_sessions:
+            self._note(f"not done: {error}")
+            self._after = None
+            return True
+        return False
 
     async def _has_lost_session(self, client: Client) -> bool:
         """A read that names no session may find a file gone before the client hears why."""
