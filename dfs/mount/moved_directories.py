@@ -26,7 +26,8 @@ log = logging.getLogger(__name__)
 Place = tuple[int, bytes]
 DROP_PATIENCE_S = 0.02
 """A call that found a moved directory waits this long at most. What holds it up may be the very
-system call that this call is part of; the old name is dropped before that can try again."""
+system call that this call is part of. Then the old name goes when that lets go of its locks, not
+always before it tries again: such a rename can still fail."""
 DROPS_AT_ONCE_MAX = 4
 
 
