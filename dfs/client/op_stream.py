@@ -238,6 +238,7 @@ class OpStream:
                 del self._pending_releases[ino]
                 self._releases_under_way[ino] = trio.Event()
             try:
+                await self._session.fault_point("ops are to be sent, none is")
                 await self._send(link, batch, tuple(releases))
             finally:
                 for ino in releases:

@@ -103,6 +103,7 @@ class MetaSession:
     ) -> None:
         assert addresses
         self._environment = environment
+        self.fault_point = environment.fault_point
         self._config = config
         self._held = held
         self._on_lost = on_lost
@@ -222,7 +223,7 @@ class MetaSession:
             raise RemoteProtocolError(f"{rpc.address} answered OpenSession with {reply!r:.80}")
         if is_return and not self.ops.journal.knows(reply.last_op):
             raise Fenced(f"the server's last op {reply.last_op} does not fit this session")
-        await self._environment.fault_point("the session is open, no op is sent again")
+        await self.fault_point("the session is open, no op is sent again")
         link = MetaLink(rpc, reply.session_id)
         if not is_return:
             self._begin(reply)

@@ -245,7 +245,7 @@ BUGS = (
         "open-does-not-wait-for-a-release",
         "A file is opened again while a release of it is under way, which then takes the new hold.",
         "I6",
-        ("orphans", "busy", "lost-answers"),
+        ("reopen", "lost-answers", "orphans"),
         (
             Change(
                 "dfs.client.op_stream",

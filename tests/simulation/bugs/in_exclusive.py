@@ -299,7 +299,7 @@ BUGS = (
         "I4",
         (
             "fights",
-            "alone-crashes",
+            "alone-links",
         ),
         (
             Change(

@@ -199,17 +199,17 @@ BUGS = (
     ),
     Bug(
         "strangers-are-not-waited-for",
-        "A server that was started again changes what sessions of before may remember.",
+        "A server that was started again waits for no session that may remember something.",
         "I4",
-        ("lease-restarts", "lease-crashes"),
+        ("lease-restarts", "alone-links", "fights"),
         (
             Change(
                 "dfs.meta.recalls",
                 """
-        if recalls or self._strangers:
+        self._strangers = dict.fromkeys(strangers)
 """,
                 """
-        if recalls:
+        self._strangers = dict.fromkeys(list(strangers)[:0])
 """,
             ),
         ),
