@@ -242,6 +242,7 @@ class Client(NamespaceCalls):
         if not handle.is_writable:
             raise FsError(errno.EBADF, "not open for writing")
         handle.raise_lost()
+        self.meta.ops.tell_loss()
         who = writer or handle.credentials
         if handle.is_appending:
             async with handle.file.appending:

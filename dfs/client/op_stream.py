@@ -94,7 +94,7 @@ class OpStream:
         up: it may still happen.
         """
         await self._wait_for_room()
-        self._tell_loss()
+        self.tell_loss()
         result = self._do_here(op, has_hold=has_hold)
         if result is not None:
             return result
@@ -104,7 +104,7 @@ class OpStream:
             await self.settled()
             await self.keep_promises()
             await self._wait_for_room()
-            self._tell_loss()
+            self.tell_loss()
             entry = self.enqueue(op, has_hold=has_hold)
             self._asked[entry] = None
         finally:
@@ -127,11 +127,12 @@ class OpStream:
         """The result of an op that was done here at once; None: `submit` it. Raises FsError."""
         if len(self.journal) >= OPS_IN_FLIGHT_MAX:
             return None
-        self._tell_loss()
+        self.tell_loss()
         return self._do_here(op, has_hold=False)
 
-    def _tell_loss(self) -> None:
-        """What follows on lost changes must not survive them (I5): the next change fails, once."""
+    def tell_loss(self) -> None:
+        """What follows on lost changes must not survive them (I5): the next change fails, once.
+        Raises Fenced then."""
         if self._is_loss_untold:
             self._is_loss_untold = False
             raise lost_changes()

@@ -6,8 +6,9 @@ import errno
 from typing import TYPE_CHECKING
 
 from dfs.core.messages import OpOutcome
+from dfs.core.namespace.apply import apply
 from dfs.core.namespace.directories import lookup
-from dfs.core.namespace.keys import inode_key
+from dfs.core.namespace.keys import dentry_key, inode_key
 from dfs.core.namespace.ops import (
     CommitData,
     Create,
@@ -20,6 +21,7 @@ from dfs.core.namespace.ops import (
     Symlink,
 )
 from dfs.core.namespace.records import Inode
+from dfs.core.namespace.view import Overlay
 from dfs.errors import FsError
 
 if TYPE_CHECKING:
@@ -30,8 +32,9 @@ if TYPE_CHECKING:
 def outcome_again(view: View, op: ClientOp) -> OpOutcome:
     """The outcome of an op that succeeded, as far as the records of now can tell. Raises Missing.
 
-    The inode is the one of now. What others have removed meanwhile is told as gone (ESTALE): to the
-    client that is the same as if they had been a little later.
+    The inode is the one of now. What was made and is removed again is told as it was made: others
+    may have seen it, so it must not be told as a failure. Other changes of what is gone are told so
+    (ESTALE): to the client that is the same as if they had been a little later.
     """
     try:
         return OpOutcome(result=_result_again(view, op))
@@ -41,9 +44,9 @@ def outcome_again(view: View, op: ClientOp) -> OpOutcome:
 
 def _result_again(view: View, op: ClientOp) -> OpResult:
     match op:
-        case Create():
-            return _create_again(view, op)
-        case Mkdir() | Symlink() | Link() | SetAttr() | CommitData() | SetXattr() | RemoveXattr():
+        case Create() | Mkdir() | Symlink():
+            return _make_again(view, op)
+        case Link() | SetAttr() | CommitData() | SetXattr() | RemoveXattr():
             inode = view.get(inode_key(op.ino), Inode)
             if inode is None:
                 raise FsError(errno.ESTALE, f"inode {op.ino} is gone")
@@ -52,11 +55,16 @@ def _result_again(view: View, op: ClientOp) -> OpResult:
             return OpResult()
 
 
-def _create_again(view: View, op: Create) -> OpResult:
+def _make_again(view: View, op: Create | Mkdir | Symlink) -> OpResult:
     """The inode that it made or, if it was not exclusive and made none, the one of that name."""
     inode = view.get(inode_key(op.ino), Inode)
     if inode is not None:
         return OpResult(inode)
-    if op.is_exclusive:
-        raise FsError(errno.ESTALE, f"inode {op.ino} is gone")
-    return OpResult(lookup(view, op.parent, op.name), is_new=False)
+    if isinstance(op, Create) and not op.is_exclusive:
+        return OpResult(lookup(view, op.parent, op.name), is_new=False)
+    overlay = Overlay(view)
+    overlay.delete(dentry_key(op.parent, op.name))
+    try:
+        return apply(overlay, op)
+    except FsError as error:
+        raise FsError(errno.ESTALE, f"inode {op.ino} is gone, and where it was: {error}") from error

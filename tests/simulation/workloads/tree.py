@@ -91,6 +91,10 @@ class Node:
         self.versions.append(bytes(content))
         self.is_told = False
 
+    def unwrite(self) -> None:
+        """The last write was refused."""
+        self.versions.pop()
+
     def resize(self, size: int) -> None:
         """Truncation is durable when it returns, whatever became of the writes before it."""
         self.versions = [version[:size].ljust(size, b"\0") for version in self.versions]

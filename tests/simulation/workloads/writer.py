@@ -64,6 +64,8 @@ if TYPE_CHECKING:
     from tests.simulation.workloads.workload import Site
 
 OPEN_FILES_MAX = 6
+SYNCED_STEP_SHARE = 0.2
+"""Changes of names after which an open file is synced, with whatever was done before (I3)."""
 
 
 class WriterOptions(WorkloadOptions):
@@ -105,6 +107,8 @@ class Writer(Stepper):
         self._chooser = StepChooser(self._random, options.shared_share, options.replace_weight)
         self._closed_share = options.closed_share
         self._handles: dict[int, FileHandle] = {}
+        self._held: dict[int, FileHandle] = {}
+        """Those that were open when the session was not lost yet."""
         self._orphans: dict[int, Node] = {}
         """Files without a name that are still open, by inode number."""
 
@@ -142,6 +146,8 @@ class Writer(Stepper):
                         raise
                     self._note(f"the session was lost: {error}")
                 else:
+                    if client.session_id == self._session_id:
+                        self._held = dict(self._handles)
                     return
             else:
                 await self._ask_for_losses(client)
@@ -180,7 +186,8 @@ class Writer(Stepper):
 
     async def _ask_for_losses(self, client: Client) -> None:
         """The session was lost and nobody has been told: fsync must say of which files data is lost
-        with it. Where it says nothing, nothing is lost (I3, I7)."""
+        with it, and by every handle that changes of names are. Where it says nothing, nothing is
+        lost (I3, I7)."""
         for ino, handle in self._handles.items():
             node = self._files().get(ino)
             try:
@@ -190,6 +197,8 @@ class Writer(Stepper):
             else:
                 if node is not None:
                     node.sync()
+                if self._held.get(ino) is handle:
+                    self._earlier.clear()
 
     # ------------------------------------------------------------ after a crash
 
@@ -228,6 +237,9 @@ class Writer(Stepper):
         files = self._files()
         if action == "step" or not files:
             await self._do(client, self._chooser.step(self.tree))
+            if self._handles and self._random.random() < SYNCED_STEP_SHARE:
+                ino = self._random.choice(list(self._handles))
+                await self._sync(client, ino, self._files()[ino])
             return
         ino = self._random.choice(list(files))
         if action == "write":
@@ -300,8 +312,7 @@ class Writer(Stepper):
         for offset, data in self._chooser.writes(len(node.content)):
             node.write(offset, data)
             self._note(f"writes {ino} at {offset}: {len(data)} B")
-            written = await client.write(handle, offset, data)
-            assert written == len(data), f"{written} of {len(data)} bytes written"
+            await self._put(client, handle, node, offset, data)
         if self._random.random() < 0.5:
             await self._sync(client, ino, node)
 
@@ -312,7 +323,19 @@ class Writer(Stepper):
         node.write_all(fragments)
         self._note(f"writes {ino} in {len(fragments)} fragments")
         for offset, data in fragments:
-            await client.write(handle, offset, data)
+            await self._put(client, handle, node, offset, data)
+
+    async def _put(
+        self, client: Client, handle: FileHandle, node: Node, offset: int, data: bytes
+    ) -> None:
+        """Write what the model has already: if the client dies meanwhile it may be there."""
+        try:
+            written = await client.write(handle, offset, data)
+        except Fenced:
+            if client.session_id == self._session_id:
+                node.unwrite()  # late news: see `_try`
+            raise
+        assert written == len(data), f"{written} of {len(data)} bytes written"
 
     async def _sync(self, client: Client, ino: int, node: Node) -> None:
         handle = self._handles[ino]
@@ -397,7 +420,7 @@ class Writer(Stepper):
             return
         for offset, data in self._chooser.writes(0):
             node.write(offset, data)
-            await client.write(self._handles[node.ino], offset, data)
+            await self._put(client, self._handles[node.ino], node, offset, data)
         if self._closed_share and self._random.random() < self._closed_share:
             await self._close_unflushed(client, node.ino)
         await self._do(client, rename)
@@ -417,7 +440,9 @@ class Writer(Stepper):
                 return
             found = await read_tree(client, self.tree.root.ino)
             problem = check_coherence(self.tree, found)
-            if problem:
+            if not self._is_told:
+                self._note("its client died while others looked")
+            elif problem:
                 raise Violation(f"{self.name} as others see it: {problem}")
         self._note(f"others see its {len(found)} paths")
 

@@ -261,6 +261,22 @@ async def test_the_next_change_after_a_loss_fails_once() -> None:
 
 
 @pytest.mark.expects_warnings
+async def test_the_next_write_after_a_loss_fails_once() -> None:
+    """Goal: neither do bytes that follow on lost changes (I5). Seed: alone-expiry 79."""
+    async with own_directory(patience_s=300.0) as (rig, client, own):
+        kept, _ = await client.create(own, b"kept", 0o644, ROOT_USER)
+        await client.fsync(kept)
+        close_gate(rig)
+        await client.mkdir(own, b"lost", 0o755, ROOT_USER)
+        await lose_session(rig, client)
+        with pytest.raises(Fenced, match="not durable"):
+            await client.write(kept, 0, b"next")
+        await client.write(kept, 0, b"again")
+        assert bytes(await client.read(kept, 0, 10)) == b"again"
+        await client.release(kept)
+
+
+@pytest.mark.expects_warnings
 async def test_who_waits_for_what_is_lost_hears_of_it() -> None:
     async with (
         own_directory(patience_s=300.0) as (rig, client, own),

@@ -62,8 +62,49 @@ def test_ops_on_an_inode_are_told_by_the_inode_of_now(op: ClientOp) -> None:
     assert outcome.errno == 0
     assert outcome.result is not None
     assert outcome.result.inode == FILE
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        op_of(Link, parent=ROOT, name=b"b", ino=FILE.ino),
+        op_of(SetAttr, ino=FILE.ino, mode=0o600),
+        op_of(RemoveXattr, ino=FILE.ino, name=b"user.a"),
+        write_block(FILE.ino, 1),
+    ],
+)
+def test_changes_of_what_is_gone_are_told_so(op: ClientOp) -> None:
     gone = outcome_again(Now(has_file=False), op)  # type: ignore[arg-type]
     assert (gone.errno, gone.result) == (errno.ESTALE, None)
+
+
+@pytest.mark.parametrize("names", [(), (b"a",)], ids=["the name is free", "the name is taken"])
+@pytest.mark.parametrize(
+    "op",
+    [
+        replace(CREATE, ino=InodeId(99), is_exclusive=True),
+        op_of(Mkdir, parent=ROOT, name=b"a", ino=InodeId(99), mode=0o755),
+        op_of(Symlink, parent=ROOT, name=b"a", ino=InodeId(99), target=b"t"),
+    ],
+)
+def test_what_was_made_and_is_gone_is_told_as_it_was_made(
+    op: ClientOp, names: tuple[bytes, ...]
+) -> None:
+    """Others may have seen it before they removed it."""
+    now = Now(*names)
+    before = dict(now.records)
+    outcome = outcome_again(now, op)  # type: ignore[arg-type]
+    assert outcome.errno == 0
+    assert outcome.result is not None
+    inode = outcome.result.inode
+    assert inode is not None
+    assert (inode.ino, inode.uid, inode.btime_ns) == (99, USER.uid, NOW_NS)
+    assert now.records == before
+
+
+def test_what_was_made_where_nothing_is_left_is_told_as_gone() -> None:
+    op = op_of(Mkdir, parent=InodeId(50), name=b"a", ino=InodeId(99), mode=0o755)
+    assert outcome_again(Now(), op).errno == errno.ESTALE  # type: ignore[arg-type]
 
 
 def test_what_took_a_name_away_is_told_as_done() -> None:
