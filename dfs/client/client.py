@@ -304,9 +304,12 @@ class Client(NamespaceCalls):
         self._files.let_go(handle.file)
 
     async def sync(self) -> None:
-        """Everything that this client was told is durable (sync(2)). Raises the first failure."""
+        """Everything that this client was told is durable (sync(2)). Raises the first failure, and
+        what was lost before if nobody was told of it."""
         await self._flusher.flush_all()
         await self.meta.ops.settled()
+        self.meta.ops.tell_loss()
+        self._files.tell_loss()
 
     # ------------------------------------------------------------ directories
 

@@ -98,30 +98,38 @@ class OpStream:
         result = self._do_here(op, has_hold=has_hold)
         if result is not None:
             return result
-        self._asking_count += 1
-        try:
-            # Else what this client owes could wait, behind this op, for those who wait for it.
-            await self.settled()
-            await self.keep_promises()
-            await self._wait_for_room()
-            self.tell_loss()
-            entry = self.enqueue(op, has_hold=has_hold)
-            self._asked[entry] = None
-        finally:
-            self._asking_count -= 1
-        return await self.outcome(entry)
+        return await self.outcome(await self._ask(op, self.tell_loss, has_hold=has_hold))
 
     async def commit(self, op: CommitData) -> OpResult:
-        """As `submit`. A commit of what is exclusively this client's is not foreseen, but it waits
-        for nobody, so it may be sent when something is owed."""
+        """As `submit`, but a loss stays to be told: nobody is told of this. A commit of what is
+        exclusively this client's is not foreseen, but it waits for nobody, so it may be sent when
+        something is owed."""
         await self._wait_for_room()
         records = self._session.records
         if not records.is_alone(op.ino):
-            return await self.submit(op)
+            return await self.outcome(await self._ask(op, self._refuse_after_loss))
+        self._refuse_after_loss()
         entry = self.enqueue(op)
         self._begun[entry] = True
         records.begin_commit(op.ino)
         return await self.outcome(entry)
+
+    async def _ask(
+        self, op: ClientOp, check: Callable[[], None], *, has_hold: bool = False
+    ) -> JournalEntry:
+        """Enqueue an op that may wait for others, once nothing is owed: else others could wait for
+        that, and it behind this op for them."""
+        self._asking_count += 1
+        try:
+            await self.settled()
+            await self.keep_promises()
+            await self._wait_for_room()
+            check()
+            entry = self.enqueue(op, has_hold=has_hold)
+            self._asked[entry] = None
+        finally:
+            self._asking_count -= 1
+        return entry
 
     def do_here(self, op: ClientOp) -> OpResult | None:
         """The result of an op that was done here at once; None: `submit` it. Raises FsError."""
@@ -133,8 +141,12 @@ class OpStream:
     def tell_loss(self) -> None:
         """What follows on lost changes must not survive them (I5): the next change fails, once.
         Raises Fenced then."""
+        is_untold, self._is_loss_untold = self._is_loss_untold, False
+        if is_untold:
+            raise lost_changes()
+
+    def _refuse_after_loss(self) -> None:
         if self._is_loss_untold:
-            self._is_loss_untold = False
             raise lost_changes()
 
     async def _wait_for_room(self) -> None:

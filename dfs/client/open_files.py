@@ -16,6 +16,7 @@ import msgspec
 import trio
 
 from dfs.client.extent_map import ExtentMap
+from dfs.client.failures import copy_of
 from dfs.core.dirty import DirtyFile
 from dfs.core.messages import ExtentsReply, Open, OpenReply, ReadExtents
 from dfs.core.namespace.access import mode_after_write
@@ -163,6 +164,13 @@ class OpenFiles:
 
     def held(self) -> list[InodeId]:
         return [file.ino for file in self._files.values() if file.is_held]
+
+    def tell_loss(self) -> None:
+        """Raise the newest loss of any open file's data that nobody was told of."""
+        for file in self._files.values():
+            loss = file.take_untold_loss()
+            if loss is not None:
+                raise copy_of(loss)
 
     def current(self, record: Inode) -> Inode:
         """What a server said of an inode, with what this client knows better."""

@@ -46,11 +46,13 @@ _FORGOTTEN_MAX: Final = 10_000
 class _Lease:
     """What is known of one inode."""
 
-    __slots__ = ("inode", "is_exclusive", "names", "present_count")
+    __slots__ = ("inode", "is_exclusive", "is_used", "names", "present_count")
 
     def __init__(self) -> None:
         self.inode: Inode | None = None
         self.is_exclusive = False
+        self.is_used = True
+        """Somebody asked for it since others changed something of it last."""
         self.names: dict[bytes, InodeId] = {}
         self.present_count = 0
         """Names that lead somewhere."""
@@ -135,6 +137,7 @@ class RecordCache:
         if lease is None or lease.inode is None or not self.is_good:
             return None
         self._leases.move_to_end(ino)
+        lease.is_used = True
         return lease.inode
 
     def entry(self, parent: InodeId, name: bytes) -> InodeId | None:
@@ -143,6 +146,7 @@ class RecordCache:
         if lease is None or not self.is_good:
             return None
         self._leases.move_to_end(parent)
+        lease.is_used = True
         if lease.names:
             self._named.move_to_end(parent)
         known = lease.names.get(name)
@@ -308,16 +312,20 @@ class RecordCache:
                 self._drop_oldest(newest=ino)
         else:
             self._leases.move_to_end(ino)
+            lease.is_used = True
         return lease
 
     def _drop_oldest(self, *, newest: InodeId) -> None:
-        """What is owed stays: nobody else knows it. So does what there has to be room for."""
-        kept = (self._owed, self._promised, self._flux, (newest,))
-        ino = next((i for i in self._leases if not any(i in each for each in kept)), None)
+        """What there has to be room for stays, too."""
+        ino = next((i for i in self._leases if i != newest and not self._is_needed(i)), None)
         if ino is not None:
             self._mark_changeable(ino)
             self._remove(ino)
             self._given_back[ino] = None
+
+    def _is_needed(self, ino: InodeId) -> bool:
+        """What is owed stays: nobody else knows it."""
+        return ino in self._owed or ino in self._promised or ino in self._flux
 
     def _drop_name(self) -> None:
         """Forget a name of the directory that was not used for the longest time. The server need
@@ -361,15 +369,23 @@ class RecordCache:
     # ------------------------------------------------------------ forgetting
 
     def recall(self, recall: Recall) -> None:
-        """Forget what somebody else is going to change, or share what somebody looks at."""
+        """Forget what somebody else is going to change, or share what somebody looks at. A
+        directory in which others change one name after the other, and in which nobody here is
+        interested meanwhile, is given back, so that they need not ask again."""
         for ino, names in recall.touched.items():
-            if ino in self._leases:
-                self._leases[ino].is_exclusive = False
+            lease = self._leases.get(ino)
+            if lease is not None:
+                lease.is_exclusive = False
             if recall.is_shared:
                 # What is under way may say that the inode is exclusive.
                 self._mark(self._forgotten, ino)
-            else:
-                self._forget(ino, names)
+                continue
+            if names and lease is not None and not lease.is_used and not self._is_needed(ino):
+                names = ()
+                self._given_back[ino] = None
+            self._forget(ino, names)
+            if lease is not None:
+                lease.is_used = False
 
     def begin(self, op: ClientOp) -> list[InodeId]:
         """An own op is about to be sent: forget what it changes. Returns what it changes without

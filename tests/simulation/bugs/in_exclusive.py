@@ -112,10 +112,13 @@ BUGS = (
             Change(
                 "dfs.client.record_cache",
                 """
-            if ino in self._leases:
-                self._leases[ino].is_exclusive = False
+                lease.is_exclusive = False
+            if recall.is_shared:
 """,
-                "",
+                """
+                lease.is_used = True
+            if recall.is_shared:
+""",
             ),
         ),
     ),
@@ -361,9 +364,11 @@ BUGS = (
             await self.settled()
             await self.keep_promises()
             await self._wait_for_room()
+            check()
 """,
                 """
             await self._wait_for_room()
+            check()
 """,
             ),
             Change(

@@ -75,14 +75,13 @@ BUGS = (
             Change(
                 "dfs.client.record_cache",
                 """
-            if recall.is_shared:
-                # What is under way may say that the inode is exclusive.
-                self._mark(self._forgotten, ino)
-            else:
-                self._forget(ino, names)
+            self._forget(ino, names)
+            if lease is not None:
+                lease.is_used = False
 """,
                 """
-            assert names is not None
+            if lease is not None:
+                lease.is_used = False
 """,
             ),
         ),

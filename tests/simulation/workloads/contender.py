@@ -16,7 +16,7 @@ from dfs.errors import FsError
 from dfs.types import InodeId
 from tests.simulation.checkers.history import Access, Answer, History, Op, check_history
 from tests.simulation.checkers.namespace_model import is_directory, value_of
-from tests.simulation.options import Count, WorkloadOptions
+from tests.simulation.options import Count, Share, WorkloadOptions
 from tests.simulation.workloads.observe import ROOT_USER, read_entries
 from tests.simulation.workloads.places import NEW_FILE, directories_at, open_at
 from tests.simulation.workloads.tree import RENAME_EXCHANGE, RENAME_NOREPLACE
@@ -51,6 +51,9 @@ class ContenderOptions(WorkloadOptions):
     """The table `workloads.contender`."""
 
     directories: Count = 2
+    stay_chance: Share = 0.0
+    """How often an op is about names of the directory where the last one was. Who stays for a while
+    has it for itself."""
 
 
 def make_contenders(site: Site, options: ContenderOptions) -> list[Contender]:
@@ -74,6 +77,9 @@ class Contender(Stepper):
         self._client_count = site.scenario.clients
         self._history = history
         self._directories: Sequence[InodeId] = ()
+        self._stay_chance = options.stay_chance
+        self._stay = number % history.directory_count
+        """The directory of the last op, where it may stay."""
         self._under_way: int | None = None
         self._seen = 0
         """A file that was found once, for links to it."""
@@ -101,15 +107,22 @@ class Contender(Stepper):
         [kind] = self._random.choices(list(WEIGHTS), list(WEIGHTS.values()))
         if kind == "register":
             return self._choose_access()
-        slot, other = self._random.sample(range(len(NAMES) * len(self._directories)), 2)
+        slot, other = self._random.sample(self._slots(), 2)
         if kind == "list":
-            return Op(kind, self._random.randrange(len(self._directories)))
+            return Op(kind, slot // len(NAMES))
         if kind == "rename":
             flags = self._random.choice((0, 0, RENAME_NOREPLACE, RENAME_EXCHANGE))
             return Op(kind, slot, other, flags=flags)
         if kind == "link":
             return Op(kind, slot, value=self._seen) if self._seen else None
         return Op(kind, slot)
+
+    def _slots(self) -> range:
+        """Names to choose from: all, or those of the directory where it stays."""
+        if self._random.random() >= self._stay_chance:
+            self._stay = self._random.randrange(len(self._directories))
+            return range(len(NAMES) * len(self._directories))
+        return range(len(NAMES) * self._stay, len(NAMES) * (self._stay + 1))
 
     def _choose_access(self) -> Access:
         """Each file is read through one client and written through the others: a client sees its

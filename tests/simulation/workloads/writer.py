@@ -185,9 +185,8 @@ class Writer(Stepper):
                     raise
 
     async def _ask_for_losses(self, client: Client) -> None:
-        """The session was lost and nobody has been told: fsync must say of which files data is lost
-        with it, and by every handle that changes of names are. Where it says nothing, nothing is
-        lost (I3, I7)."""
+        """The session was lost and nobody has been told: fsync must say of which files data is
+        lost, and by every handle that other changes are. Else nothing is (I3, I7)."""
         for ino, handle in self._handles.items():
             node = self._files().get(ino)
             try:
@@ -440,9 +439,7 @@ class Writer(Stepper):
                 return
             found = await read_tree(client, self.tree.root.ino)
             problem = check_coherence(self.tree, found)
-            if not self._is_told:
-                self._note("its client died while others looked")
-            elif problem:
+            if problem and self._is_told:  # its client did not die meanwhile
                 raise Violation(f"{self.name} as others see it: {problem}")
         self._note(f"others see its {len(found)} paths")
 

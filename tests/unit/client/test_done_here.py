@@ -14,6 +14,7 @@ import trio.testing
 from msgspec.structs import replace
 
 from dfs.client import op_stream
+from dfs.core.messages import Recall
 from dfs.errors import Disconnected, Fenced, FsError
 from dfs.limits import SESSION_TTL_S
 from dfs.types import ROOT
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from dfs.client.client import Client
+    from dfs.client.handles import FileHandle
     from dfs.types import InodeId
     from tests.unit.client.rig import Rig
 
@@ -258,6 +260,49 @@ async def test_the_next_change_after_a_loss_fails_once() -> None:
             await client.mkdir(own, b"next", 0o755, ROOT_USER)
         await client.mkdir(own, b"again", 0o755, ROOT_USER)
         assert await names_in(client, own) == [b"again"]
+
+
+@pytest.mark.expects_warnings
+async def test_sync_tells_what_nobody_was_told() -> None:
+    """Goal: of lost changes, and of lost data. Seed: alone-expiry 22."""
+    async with own_directory(patience_s=300.0) as (rig, client, own):
+        kept, _ = await client.create(own, b"kept", 0o644, ROOT_USER)
+        await client.fsync(kept)
+        close_gate(rig)
+        await client.mkdir(own, b"lost", 0o755, ROOT_USER)
+        await client.write(kept, 0, b"lost")
+        await lose_session(rig, client)
+        with pytest.raises(Fenced, match="not durable"):
+            await client.sync()
+        with pytest.raises(Fenced, match="has ended"):
+            await client.sync()
+        await client.sync()
+        await client.release(kept)
+
+
+@pytest.mark.expects_warnings
+async def test_what_is_flushed_in_the_background_does_not_hide_a_loss() -> None:
+    """Goal: a commit that was waiting for lost changes is refused, and whoever changes something
+    next is told all the same. Seed: alone-expiry 22."""
+    async with own_directory(patience_s=300.0) as (rig, client, own):
+        shared = await client.create(ROOT, b"shared", 0o644, ROOT_USER)
+        await client.fsync(shared[0])
+        client.meta.records.recall(Recall(1, {shared[1].ino: ()}, is_shared=True))
+        close_gate(rig)
+        await client.mkdir(own, b"lost", 0o755, ROOT_USER)
+        await client.write(shared[0], 0, b"lost, too")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_fail_to_sync, client, shared[0])
+            await trio.testing.wait_all_tasks_blocked()
+            await lose_session(rig, client)
+        with pytest.raises(Fenced, match="not durable"):
+            await client.mkdir(own, b"next", 0o755, ROOT_USER)
+        await client.release(shared[0])
+
+
+async def _fail_to_sync(client: Client, handle: FileHandle) -> None:
+    with pytest.raises(Fenced):
+        await client.fsync(handle)
 
 
 @pytest.mark.expects_warnings

@@ -19,6 +19,8 @@ from dfs.core.namespace.records import Inode
 from dfs.types import Credentials, InodeId
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dfs.client.record_cache import Question
     from dfs.core.namespace.ops import ClientOp
 
@@ -125,6 +127,40 @@ async def test_a_recall_of_names_leaves_the_others() -> None:
     assert records.inode(DIRECTORY) is None, "its times change with its entries"
     assert knows(records) == (True, False)
     assert records.entry(DIRECTORY, b"b") == OTHER
+
+
+USES: dict[str, Callable[[RecordCache], object]] = {
+    "its attributes": lambda records: records.inode(DIRECTORY),
+    "a name in it": lambda records: records.entry(DIRECTORY, b"b"),
+    "an answer of the server": lambda records: learn(records, DIRECTORY),
+}
+
+
+@pytest.mark.parametrize("use", [None, *USES])
+async def test_a_directory_that_only_others_use_is_given_back(use: str | None) -> None:
+    """Goal: who changes many names in a directory asks few others again and again."""
+    records = cache()
+    learn(records, DIRECTORY, a=FILE, b=OTHER, c=NOTHING)
+    records.recall(recall(DIRECTORY, b"a"))
+    assert records.entry(DIRECTORY, b"b") == OTHER, "it was used before"
+    records.recall(recall(DIRECTORY, b"a"))
+    if use is not None:
+        USES[use](records)
+    records.recall(recall(DIRECTORY, b"c"))
+    assert records.entry(DIRECTORY, b"b") == (None if use is None else OTHER)
+    given_back = records.take_given_back(records.dropped(10))
+    assert given_back == ((DIRECTORY,) if use is None else ())
+
+
+async def test_a_directory_that_only_others_use_stays_while_own_ops_are_on_their_way() -> None:
+    records = cache()
+    learn(records, DIRECTORY, a=FILE, b=OTHER)
+    records.begin(UNLINK)
+    for _ in range(3):
+        records.recall(recall(DIRECTORY, b"c"))
+    assert records.entry(DIRECTORY, b"b") == OTHER
+    records.end(UNLINK)
+    assert records.take_given_back(records.dropped(10)) == ()
 
 
 async def test_without_a_link_nothing_is_known_or_given_back() -> None:
