@@ -43,6 +43,9 @@ WEIGHTS = {
     "list": 2,
     "register": 3,
 }
+PERMISSION_CHECK_SHARE = 0.5
+"""Ops before which the directory's attributes are looked at, as kernels do that do not know them.
+They are needed for doing anything there without the server."""
 REGISTER_SIZES = (64, 5000, 700)
 """Bytes of the files that are written as a whole: inline, in a block, inline."""
 
@@ -158,6 +161,8 @@ class Contender(Stepper):
             there = {name: _value(inode) for name, inode in entries}
             return Answer(0, listed=tuple(there.get(each, 0) for each in NAMES))
         parent, name = self._place(op.slot)
+        if self._random.random() < PERMISSION_CHECK_SHARE:
+            await client.getattr(parent)
         if op.kind in ("create", "mkdir"):
             return Answer(0, await self._make(client, op.kind, parent, name))
         if op.kind in ("lookup", "stat"):

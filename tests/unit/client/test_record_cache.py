@@ -130,7 +130,6 @@ async def test_a_recall_of_names_leaves_the_others() -> None:
 
 
 USES: dict[str, Callable[[RecordCache], object]] = {
-    "its attributes": lambda records: records.inode(DIRECTORY),
     "a name in it": lambda records: records.entry(DIRECTORY, b"b"),
     "an answer of the server": lambda records: learn(records, DIRECTORY),
 }
