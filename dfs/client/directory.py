@@ -127,9 +127,11 @@ class DirectoryHandle:
         )
         with records.asking() as question:
             reply = await session.ask(request, DirectoryReply)
+            exclusive = frozenset(reply.exclusive)
             for entry in reply.entries if reply.is_leased else ():
-                records.note_entry(question, self.ino, entry.name, entry.inode.ino)
-                records.note_inode(question, entry.inode)
+                inode = entry.inode
+                records.note_inode(question, inode, is_exclusive=inode.ino in exclusive)
+                records.note_entry(question, self.ino, entry.name, inode.ino)
         return reply
 
     def _resume(self, cookie: int, page: _Page | None) -> tuple[int, bytes]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from dfs.client.failures import copy_of
-from dfs.client.record_cache import NOTHING
+from dfs.client.lease import NOTHING
 from dfs.core.messages import (
     GetAttr,
     GetXattr,
@@ -85,13 +85,13 @@ class NamespaceCalls:
                 request = Lookup(session_id=self.meta.session_id, parent=parent, name=name)
                 reply = await self.meta.ask(request, InodeReply)
                 inode = reply.inode
+                if inode is not None and reply.is_leased:
+                    records.note_inode(question, inode, is_exclusive=reply.is_exclusive)
                 if reply.is_entry_leased:
                     ino = inode.ino if inode is not None else NOTHING
                     records.note_entry(question, parent, name, ino)
                 if inode is None:
                     return None
-                if reply.is_leased:
-                    records.note_inode(question, inode)
                 if not records.was_owed(question, inode.ino):
                     return inode
                 # The server may have looked before it knew what was done here to the inode.

@@ -12,6 +12,7 @@ a release and its answer the inode must not be opened: see `hold_again`.
 from __future__ import annotations
 
 import logging
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -45,6 +46,7 @@ logger = logging.getLogger(__name__)
 RELEASE_IDLE_S: Final = 1.0
 RELEASES_PER_MESSAGE_MAX: Final = 1000
 RETRY_PAUSE_S: Final = 0.1
+WANTED_PER_MESSAGE_MAX: Final = 1000
 
 
 class OpStream:
@@ -294,6 +296,7 @@ class OpStream:
         given_back = await self._session.leases.take_given_back()
         if self._session.session_id != link.session_id:
             return
+        wanted = self._wanted(len(batch))
         # What is asked from here on comes to the server after these ops (see RecordCache).
         request = ApplyOps(
             session_id=link.session_id,
@@ -301,6 +304,7 @@ class OpStream:
             answered_below=self.journal.answered_below,
             releases=releases,
             given_back=(*given_back, *self._forget_changed(batch)),
+            wanted=wanted,
         )
         with records.asking() as question:
             reply = await self._session.call(link, request)
@@ -309,6 +313,7 @@ class OpStream:
             if not isinstance(reply, ApplyReply) or len(reply.outcomes) != len(batch):
                 raise RemoteProtocolError(f"{link.address} answered ops with {reply!r:.80}")
             exclusive = records.not_recalled(question, reply.exclusive)
+            records.note_upgraded(question, reply.upgraded)
         settled = self.journal.settle(batch, reply.outcomes)
         self._tell(settled)
         if self._session.is_linked_by(link):
@@ -317,6 +322,14 @@ class OpStream:
         for entry in settled:
             if entry.is_foreseen and not _is_as_foreseen(entry):
                 self._session.lose_session(link, f"{entry.op!r:.200} became {entry.outcome!r:.200}")
+
+    def _wanted(self, count: int) -> tuple[InodeId, ...]:
+        """What has to be this client's alone for doing here what is done next, perhaps."""
+        wanted: dict[InodeId, None] = {}
+        for entry in self.journal.oldest_sent(count):
+            if entry in self._asked and entry not in self._begun:
+                wanted.update(dict.fromkeys(self._session.records.wanted_beside(entry.op)))
+        return tuple(islice(wanted, WANTED_PER_MESSAGE_MAX))
 
     def _forget_changed(self, batch: tuple[NumberedOp, ...]) -> list[InodeId]:
         """Forget what these ops change, before they are sent the first time."""

@@ -25,11 +25,11 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from dfs.client.lease import NOTHING, Lease
 from dfs.core.leases import named_by, touched_by
 from dfs.core.namespace.keys import DENTRY, ino_of, name_of, table_of
 from dfs.core.namespace.records import Dentry, Inode
 from dfs.limits import NAME_BYTES_MAX, NAMES_CACHED_MAX, RECORDS_CACHED_MAX
-from dfs.types import InodeId
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -37,31 +37,9 @@ if TYPE_CHECKING:
     from dfs.core.messages import Recall
     from dfs.core.namespace.ops import ClientOp
     from dfs.core.namespace.records import Record
+    from dfs.types import InodeId
 
-NOTHING: Final = InodeId(0)
-"""What a name leads to that is known not to exist."""
 _FORGOTTEN_MAX: Final = 10_000
-
-
-class _Lease:
-    """What is known of one inode."""
-
-    __slots__ = ("inode", "is_exclusive", "is_used", "names", "present_count")
-
-    def __init__(self) -> None:
-        self.inode: Inode | None = None
-        self.is_exclusive = False
-        self.is_used = True
-        """Somebody asked for it since others changed something of it last."""
-        self.names: dict[bytes, InodeId] = {}
-        self.present_count = 0
-        """Names that lead somewhere."""
-
-    @property
-    def is_complete(self) -> bool:
-        """Every name that is not known leads to nothing."""
-        inode = self.inode
-        return inode is not None and inode.is_directory and self.present_count == inode.size
 
 
 class Question:
@@ -84,7 +62,7 @@ class RecordCache:
         self.good_until_s = -math.inf
         self._records_max = records_max
         self._names_max = names_max
-        self._leases: OrderedDict[InodeId, _Lease] = OrderedDict()
+        self._leases: OrderedDict[InodeId, Lease] = OrderedDict()
         """The least recently used first."""
         self._name_count = 0
         self._named: OrderedDict[InodeId, None] = OrderedDict()
@@ -246,10 +224,12 @@ class RecordCache:
                 self._changed.clear()
                 self._settled.clear()
 
-    def note_inode(self, question: Question, inode: Inode) -> None:
-        """The answer leases the inode."""
+    def note_inode(self, question: Question, inode: Inode, *, is_exclusive: bool = False) -> None:
+        """The answer leases the inode, perhaps to this client alone."""
         if self._may_keep(question, inode.ino):
-            self._lease(inode.ino).inode = inode
+            lease = self._lease(inode.ino)
+            lease.inode = inode
+            lease.is_exclusive |= is_exclusive
 
     def not_recalled(self, question: Question, inodes: Iterable[Inode]) -> list[Inode]:
         """Of what the answer leases to this client alone, what was not recalled meanwhile."""
@@ -261,6 +241,43 @@ class RecordCache:
             lease = self._lease(inode.ino)
             lease.inode = inode
             lease.is_exclusive = True
+
+    def wanted_beside(self, op: ClientOp) -> list[InodeId]:
+        """An own op is about to be sent that could not be done here. Where one follows another:
+        all that is known in the same directory and not exclusive, for it may be changed next.
+
+        Where that does not help, since others have leases, it is wanted ever less often.
+        """
+        return [
+            ino
+            for directory in self._directories_of(op)
+            if directory.wants_more()
+            for ino in directory.names.values()
+            if ino in self._leases and self._leases[ino].may_be_wanted
+        ]
+
+    def _directories_of(self, op: ClientOp) -> Iterator[Lease]:
+        """Where its names are, or the inode; and where a directory is that should be this client's
+        alone, as the one above it is."""
+        for ino, names in named_by(op).items():
+            lease = self._leases.get(ino)
+            if lease is None:
+                continue
+            above = self._leases.get(lease.parent)
+            if names:
+                yield lease
+            if above is not None and (not names or above.is_exclusive > lease.is_exclusive):
+                yield above
+
+    def note_upgraded(self, question: Question, upgraded: Iterable[InodeId]) -> None:
+        """The answer to an own op says that this client alone has these leased."""
+        for ino in upgraded:
+            lease = self._leases.get(ino)
+            if lease is not None and self.is_unforgotten(question, ino) and ino not in self._flux:
+                lease.is_exclusive = True
+                directory = self._leases.get(lease.parent)
+                if directory is not None:
+                    directory.note_upgraded()
 
     def note_entry(self, question: Question, parent: InodeId, name: bytes, ino: InodeId) -> None:
         """The answer leases what a name leads to, or that it leads to NOTHING."""
@@ -277,6 +294,8 @@ class RecordCache:
         self._name_count += known is None
         lease.present_count += bool(ino) - bool(known)
         lease.names[name] = ino
+        if ino in self._leases:
+            self._leases[ino].parent = parent
         self._named[parent] = None
         self._named.move_to_end(parent)
         if self._name_count > self._names_max:
@@ -303,10 +322,10 @@ class RecordCache:
         newest = max(self._forgotten.get(ino, 0), self._all_forgotten)
         return newest <= question.asked_at
 
-    def _lease(self, ino: InodeId) -> _Lease:
+    def _lease(self, ino: InodeId) -> Lease:
         lease = self._leases.get(ino)
         if lease is None:
-            lease = self._leases[ino] = _Lease()
+            lease = self._leases[ino] = Lease()
             self._given_back.pop(ino, None)
             if len(self._leases) > self._records_max:
                 self._drop_oldest(newest=ino)
@@ -345,7 +364,7 @@ class RecordCache:
         self._name_count -= len(self._leases.pop(ino).names)
         self._named.pop(ino, None)
 
-    def _remove_name(self, parent: InodeId, lease: _Lease, name: bytes) -> None:
+    def _remove_name(self, parent: InodeId, lease: Lease, name: bytes) -> None:
         if name in lease.names:
             lease.present_count -= bool(lease.names.pop(name))
             self._name_count -= 1

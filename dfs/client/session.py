@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 import trio
 
+from dfs.client.lease import NOTHING
 from dfs.client.lease_holder import LeaseHolder
 from dfs.client.op_stream import OpStream
-from dfs.client.record_cache import NOTHING, RecordCache
+from dfs.client.record_cache import RecordCache
 from dfs.core.messages import (
     CloseSession,
     Done,

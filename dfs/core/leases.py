@@ -10,8 +10,9 @@ rest of the directory stays leased.
     claimed     | to nobody else         | wait until everyone who has it forgot what they change
     exclusive   | to nobody else         | only its holder's, who makes them without asking
 
-Exclusive is what a session made itself, or changed while nobody else had a lease on it. Whoever
-else only looks at it recalls that: the holder's changes come first, and the lease is shared then.
+Exclusive is what a session made itself, changed while nobody else had a lease on it, or found
+beside that. Whoever else only looks at it recalls that: the holder's changes come first, and the
+lease is shared then.
 
 A session whose own op changes what it has leased has forgotten that before it sent the op, as far
 as the op names it (`named_by`). What an op changes without naming it is recalled even from its own

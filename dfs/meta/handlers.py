@@ -222,7 +222,8 @@ class Handlers:
         exclusive = await self._committer.read(
             lambda view: _inodes(view, session.stream.exclusive_since(request.ops))
         )
-        return ApplyReply(outcomes=outcomes, exclusive=exclusive)
+        upgraded = self._recalls.upgrade(session.session_id, request.wanted)
+        return ApplyReply(outcomes=outcomes, exclusive=exclusive, upgraded=upgraded)
 
     async def _release(self, request: Release, link: LinkLike) -> Done:
         self._sessions.release(self._sessions.of(request.session_id, link), request.inos)
@@ -240,11 +241,14 @@ class Handlers:
         def look(view: View) -> InodeReply:
             inode = seek(view, request.parent, request.name)
             seen = [get_inode(view, request.parent), *((inode,) if inode is not None else ())]
-            is_entry_leased, *is_leased = reader.lease(seen)
+            (is_entry_leased, *is_leased), exclusive = reader.lease_entries(seen)
             if inode is None and not is_entry_leased:
                 raise FsError(errno.ENOENT)
             return InodeReply(
-                inode=inode, is_leased=any(is_leased), is_entry_leased=is_entry_leased
+                inode=inode,
+                is_leased=any(is_leased),
+                is_entry_leased=is_entry_leased,
+                is_exclusive=bool(exclusive),
             )
 
         return await reader.read(self._committer, look)
@@ -309,8 +313,11 @@ class Handlers:
         def look(view: View) -> DirectoryReply:
             directory = get_inode(view, request.ino)
             entries, is_last = _entries(view, request)
-            leased = reader.lease([directory, *(entry.inode for entry in entries)])
-            return DirectoryReply(entries=entries, is_last=is_last, is_leased=all(leased))
+            seen = [directory, *(entry.inode for entry in entries)]
+            leased, exclusive = reader.lease_entries(seen)
+            return DirectoryReply(
+                entries=entries, is_last=is_last, is_leased=all(leased), exclusive=exclusive
+            )
 
         return await reader.read(self._committer, look)
 

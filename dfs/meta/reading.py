@@ -16,7 +16,7 @@ from dfs.core.namespace.records import Record
 from dfs.meta.recalls import LeaseConflict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from dfs.core.namespace.records import Inode
     from dfs.core.namespace.view import ScanRange, View
@@ -92,3 +92,17 @@ class Reader:
             return [False] * len(inodes)
         lease = self._sessions.lease
         return [lease(self._lessee, self._link, inode, self._claim) for inode in inodes]
+
+    def lease_entries(self, inodes: Sequence[Inode]) -> tuple[list[bool], tuple[InodeId, ...]]:
+        """As `lease`, of a directory and inodes in it; and which of these are leased to nobody
+        else: who has the directory exclusively is going to change them, too."""
+        leased = self.lease(inodes)
+        leases, lessee = self._recalls.leases, self._lessee
+        if not leases.is_exclusive(lessee, inodes[0].ino):
+            return leased, ()
+        exclusive = (
+            inode.ino
+            for inode, is_leased in zip(inodes[1:], leased[1:], strict=True)
+            if is_leased and leases.grant_exclusive(lessee, inode.ino, self._claim)
+        )
+        return leased, tuple(exclusive)

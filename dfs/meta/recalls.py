@@ -111,6 +111,16 @@ class Recalls:
         if recalls or self._strangers:
             raise LeaseConflict({ino: set() for ino in inos}, recalls, is_shared=True)
 
+    def upgrade(self, session_id: SessionId, wanted: Iterable[InodeId]) -> tuple[InodeId, ...]:
+        """What of this the session has exclusively from now on. It has it leased, so there was no
+        stranger when it was, and nobody else has."""
+        leases = self.leases
+        return tuple(
+            ino
+            for ino in wanted
+            if leases.has(session_id, ino) and leases.grant_exclusive(session_id, ino)
+        )
+
     async def make_way(self, claim: Claim, conflict: LeaseConflict) -> None:
         """Claim what is to be changed, and return when what stood in the way is forgotten."""
         self.leases.claim(claim, conflict.touched)

@@ -24,8 +24,8 @@ import pyfuse3
 import trio
 
 from dfs.client.directory import DirectoryHandle
+from dfs.client.lease import NOTHING
 from dfs.client.namespace_calls import CAPABILITY_XATTR
-from dfs.client.record_cache import NOTHING
 from dfs.errors import FsError
 from dfs.mount.answers import answered
 from dfs.mount.attributes import (

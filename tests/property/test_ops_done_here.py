@@ -16,8 +16,9 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dfs.client.lease import NOTHING
 from dfs.client.local_ops import do_here
-from dfs.client.record_cache import NOTHING, RecordCache
+from dfs.client.record_cache import RecordCache
 from dfs.core.messages import Recall
 from dfs.core.namespace.keys import dentry_key, inode_key
 from dfs.core.namespace.ops import (

@@ -35,6 +35,8 @@ class ApplyOps(Message, frozen=True, tag=True, kw_only=True):
     """What was closed since; see Release."""
     given_back: tuple[InodeId, ...] = ()
     """Leases that the session has no more: on what these ops change without naming it."""
+    wanted: tuple[InodeId, ...] = ()
+    """What the session has leased and would have exclusively: it changes what is beside it."""
 
 
 class OpOutcome(msgspec.Struct, frozen=True):
@@ -53,3 +55,5 @@ class ApplyReply(Message, frozen=True, tag=True, kw_only=True):
     """What these ops have changed and nobody else has leased: the session has it exclusively from
     now on, as it is here. Of ops that were foreseen nothing is said: what they make belongs
     exclusively to their session."""
+    upgraded: tuple[InodeId, ...] = ()
+    """Of what was wanted, what the session has exclusively now, as it knows it."""

@@ -35,6 +35,8 @@ class InodeReply(Message, frozen=True, tag=True, kw_only=True):
     """The session may remember the inode until it is recalled."""
     is_entry_leased: bool = False
     """Lookup: the session may remember what the name leads to, or that it leads nowhere."""
+    is_exclusive: bool = False
+    """Lookup: the session has the inode exclusively, as it has the directory."""
 
 
 class Open(Message, frozen=True, tag=True, kw_only=True):
@@ -98,6 +100,8 @@ class DirectoryReply(Message, frozen=True, tag=True, kw_only=True):
     is_last: bool
     is_leased: bool = False
     """The session may remember these entries and their inodes until they are recalled."""
+    exclusive: tuple[InodeId, ...] = ()
+    """Of these inodes, what the session has exclusively, as it has the directory."""
 
 
 class GetXattr(Message, frozen=True, tag=True, kw_only=True):

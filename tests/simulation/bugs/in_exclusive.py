@@ -250,7 +250,7 @@ BUGS = (
         ("alone",),
         (
             Change(
-                "dfs.client.record_cache",
+                "dfs.client.lease",
                 """
         return inode is not None and inode.is_directory and self.present_count == inode.size
 """,
@@ -326,6 +326,28 @@ BUGS = (
         if not conflict.is_shared:
             await self._no_stranger.wait()
 
+""",
+            ),
+        ),
+    ),
+    Bug(
+        "upgrade-overtaken-by-a-recall-is-kept",
+        "What a client was given exclusively it changes by itself, though others look at it since.",
+        "I4",
+        (
+            "fights",
+            "alone",
+        ),
+        (
+            Change(
+                "dfs.client.record_cache",
+                """
+            if lease is not None and self.is_unforgotten(question, ino) and ino not in self._flux:
+                lease.is_exclusive = True
+""",
+                """
+            if lease is not None and question.asked_at >= 0 and ino not in self._flux:
+                lease.is_exclusive = True
 """,
             ),
         ),

@@ -188,6 +188,85 @@ async def test_a_new_file_is_opened_again_before_the_server_knows_it() -> None:
         await client.release(handle)
 
 
+# ---------------------------------------------------------------- what others have made
+
+
+TREE = [(b"d%d" % number, [b"f%d" % count for count in range(5)]) for number in range(4)]
+
+
+@asynccontextmanager
+async def tree_of_another() -> AsyncIterator[tuple[Rig, Client, InodeId]]:
+    """A client, and a directory that it did not make: TREE, of empty files. Who made it is gone."""
+    async with cluster(chunk_count=0) as rig:
+        async with rig.client() as maker:
+            top = (await maker.mkdir(ROOT, b"top", 0o755, ROOT_USER)).ino
+            for name, files in TREE:
+                directory = await maker.mkdir(top, name, 0o755, ROOT_USER)
+                for file in files:
+                    handle, _ = await maker.create(directory.ino, file, 0o644, ROOT_USER)
+                    await maker.release(handle)
+        async with rig.client() as client:
+            yield rig, client, (await client.lookup(ROOT, b"top")).ino
+
+
+async def entries_in(client: Client, ino: InodeId) -> list[tuple[bytes, InodeId]]:
+    handle = await client.open_directory(ino)
+    return [(name, inode.ino) async for name, inode, _ in client.read_directory(handle)]
+
+
+async def test_a_tree_that_another_has_made_is_removed_here() -> None:
+    """Goal: after two questions everything beside and below is this client's alone."""
+    async with tree_of_another() as (_, client, top):
+        sent = client.meta.calls_sent["ApplyOps"]
+        asked = 0
+        submit = client.meta.ops.outcome
+
+        async def outcome(entry: Any) -> Any:
+            nonlocal asked
+            asked += 1
+            return await submit(entry)
+
+        client.meta.ops.outcome = outcome  # type: ignore[method-assign]
+        for name, ino in await entries_in(client, top):
+            for file, _ in await entries_in(client, ino):
+                await client.unlink(ino, file, ROOT_USER)
+            await client.rmdir(top, name, ROOT_USER)
+        assert asked == 5, "two files of the first two directories, and the first directory"
+        await client.sync()
+        assert client.meta.calls_sent["ApplyOps"] - sent < 15
+        assert await names_in(client, top) == []
+
+
+async def test_attributes_of_what_another_has_made_are_changed_here() -> None:
+    async with tree_of_another() as (rig, client, top):
+        for _, ino in await entries_in(client, top):
+            await client.setattr(ino, ROOT_USER, mode=0o700)
+        close_gate(rig)
+        for _, ino in await entries_in_memory(client, top):
+            await client.setattr(ino, ROOT_USER, mode=0o711)
+        rig.network.gates.pop(META).set()
+        async with rig.client() as other:
+            for _, ino in await entries_in(other, top):
+                assert (await other.getattr(ino)).mode & 0o7777 == 0o711
+
+
+async def entries_in_memory(client: Client, ino: InodeId) -> list[tuple[bytes, InodeId]]:
+    found = [(name, client.meta.records.entry(ino, name)) for name, _ in TREE]
+    return [(name, child) for name, child in found if child is not None]
+
+
+async def test_what_others_have_leased_is_not_given_away() -> None:
+    """Goal: who remembers something is asked before it changes, whatever was wanted."""
+    async with tree_of_another() as (rig, client, top), rig.client() as other:
+        [(_, first), (_, second), (_, third), _] = await entries_in(client, top)
+        for name, _ in TREE:
+            await other.lookup(top, name)
+        for mode in (0o700, 0o701, 0o702):
+            for ino in (first, second, third):
+                await client.setattr(ino, ROOT_USER, mode=mode)
+                assert (await other.getattr(ino)).mode & 0o7777 == mode
+
+
 async def test_a_synchronous_client_answers_what_is_durable() -> None:
     async with (
         own_directory(is_synchronous=True) as (rig, client, own),

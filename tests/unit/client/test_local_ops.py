@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from dfs.client.lease import NOTHING
 from dfs.client.local_ops import do_here
-from dfs.client.record_cache import NOTHING, RecordCache
+from dfs.client.record_cache import RecordCache
 from dfs.core.messages import Recall
 from dfs.core.namespace.keys import XATTR
 from dfs.core.namespace.ops import (

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec.structs import replace
 
-from dfs.client.record_cache import NOTHING, RecordCache
+from dfs.client.lease import NOTHING
+from dfs.client.record_cache import RecordCache
 from dfs.core.messages import Recall
 from dfs.core.namespace.keys import dentry_key, inode_key
 from dfs.core.namespace.ops import SetAttr

@@ -12,7 +12,8 @@ import trio
 from msgspec.structs import replace
 
 from dfs.client import record_cache as module
-from dfs.client.record_cache import NOTHING, RecordCache
+from dfs.client.lease import NOTHING
+from dfs.client.record_cache import RecordCache
 from dfs.core.messages import Recall
 from dfs.core.namespace.ops import Create, Link, Rename, SetAttr, Unlink
 from dfs.core.namespace.records import Inode
