@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from dfs.core.messages import (
+    ApplyOps,
     GetAttr,
     GetXattr,
     ListXattrs,
@@ -160,6 +161,64 @@ async def test_its_holder_looks_without_being_asked() -> None:
         assert it.is_exclusive(it.f)
         assert it.is_exclusive(it.d)
         assert await it.holder.hear_recalls() == ()
+
+
+@pytest.mark.parametrize("is_listed", [False, True])
+async def test_what_is_in_an_exclusive_directory_is_exclusive_to_whoever_has_that(
+    is_listed: bool,
+) -> None:
+    """Method: the holder has given the file back, and finds it again."""
+    async with scene() as it:
+        await it.holder.give_back(it.f)
+        if is_listed:
+            request = ReadDirectory(session_id=it.holder.session_id, ino=it.d)
+            assert (await it.holder.ask(request)).exclusive == (it.f,)
+        else:
+            assert (await it.holder.lookup(b"f", it.d)).is_exclusive
+        assert it.is_exclusive(it.f)
+
+
+async def test_what_others_have_leased_is_not_exclusive_though_the_directory_is() -> None:
+    async with scene() as it:
+        await it.holder.give_back(it.f)
+        assert await it.other.remember(it.f)
+        reply = await it.holder.lookup(b"f", it.d)
+        assert (reply.is_leased, reply.is_exclusive) == (True, False)
+        listed = await it.holder.ask(ReadDirectory(session_id=it.holder.session_id, ino=it.d))
+        assert (listed.is_leased, listed.exclusive) == (True, ())
+        assert not it.is_exclusive(it.f)
+
+
+async def test_nothing_is_exclusive_below_what_is_shared() -> None:
+    async with scene() as it:
+        looking = it.lookup(b"f")
+        await settle()
+        await it.share()
+        if not looking.is_over:
+            await it.share()
+        await it.holder.give_back(it.f)
+        await it.other.give_back(it.f)
+        assert not (await it.holder.lookup(b"f", it.d)).is_exclusive
+
+
+@pytest.mark.parametrize("is_theirs", [False, True])
+async def test_what_is_wanted_is_given_where_nobody_else_has_it(is_theirs: bool) -> None:
+    """Method: `other` has looked at all of it, and changes something."""
+    async with scene() as it:
+        looking = it.lookup(b"f")
+        await settle()
+        while not looking.is_over:
+            await it.share()
+        if not is_theirs:
+            await it.holder.give_back(it.f, it.d)
+        numbered = it.other.number(chmod(ROOT, 0o711))
+        wanted = (it.f, it.d, InodeId(it.f + 99))
+        reply = await it.other.ask(
+            ApplyOps(session_id=it.other.session_id, ops=(numbered,), wanted=wanted)
+        )
+        assert reply.upgraded == (() if is_theirs else (it.f, it.d))
+        for ino in (it.f, it.d):
+            assert it.leases.is_exclusive(it.other.session_id, ino) != is_theirs
 
 
 async def test_who_finds_nothing_waits_too() -> None:
