@@ -69,6 +69,7 @@ class Client(NamespaceCalls):
             on_unclaimed=self._files.drop_unclaimed,
         )
         self._files.attach(self.meta)
+        self.meta.records.on_lost = self._files.lose_lease
         self._cache = BlockCache(config.block_cache_bytes_max)
         self._links = ChunkLinks(environment)
         self._fetcher = Fetcher(environment, self.meta, self._links, self._cache, config)

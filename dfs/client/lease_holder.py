@@ -83,14 +83,16 @@ class LeaseHolder:
         session, records = self._session, self._records
         given_back = await self.take_given_back()
         sent_s = trio.current_time()
-        request = KeepAlive(
-            session_id=link.session_id,
-            map_epoch=session.cluster_map.map_epoch,
-            given_back=given_back,
-            wait_s=wait_s,
-        )
         try:
-            reply = await session.call(link, request)
+            with session.ops.telling_holds() as holds:
+                request = KeepAlive(
+                    session_id=link.session_id,
+                    map_epoch=session.cluster_map.map_epoch,
+                    given_back=given_back,
+                    holds=holds,
+                    wait_s=wait_s,
+                )
+                reply = await session.call(link, request)
         except Fenced as error:
             session.lose_session(link, str(error))
             return False
@@ -139,9 +141,10 @@ class LeaseHolder:
         if forgotten:
             await self.forget_elsewhere([ino for touched in forgotten for ino in touched])
         numbers = tuple(recall.number for recall in recalls)
-        request = AnswerRecalls(session_id=link.session_id, numbers=numbers)
         try:
-            await self._session.call(link, request)
+            with self._session.ops.telling_holds() as holds:
+                request = AnswerRecalls(session_id=link.session_id, numbers=numbers, holds=holds)
+                await self._session.call(link, request)
         except Fenced as error:
             self._session.lose_session(link, str(error))
         except DfsError as error:

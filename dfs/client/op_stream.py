@@ -6,12 +6,14 @@
     a commit  | when it is durable          | no, if the file is this client's alone
 
 Closed inodes (`release`) travel with the next ops, or by themselves when none come. Between sending
-a release and its answer the inode must not be opened: see `hold_again`.
+a release and its answer the inode must not be opened: see `hold_again`. What is open under a lease
+has to be held when that is gone (`owe_hold`): whatever tells of the latter tells the former.
 """
 
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -34,7 +36,7 @@ from dfs.errors import (
 from dfs.limits import OPS_IN_FLIGHT_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from dfs.client.session import MetaLink, MetaSession
     from dfs.core.messages import NumberedOp
@@ -72,7 +74,9 @@ class OpStream:
         """Those who are about to send one."""
         self._newest_done: JournalEntry | None = None
         self._owed_holds: dict[InodeId, None] = {}
-        """Made and held by ops that were done here: let go once the server knows them."""
+        """Held by ops that were done here, or to be held: let go once the server knows that."""
+        self._untold_holds: dict[InodeId, None] = {}
+        """Of these, what no message has told yet."""
         self.lost_count = 0
         """How often ops that were done here were lost with the session."""
         self._is_loss_untold = False
@@ -217,9 +221,33 @@ class OpStream:
     def release(self, ino: InodeId) -> None:
         """The server need not keep this inode open for us any more; it is told soon."""
         assert ino not in self._pending_releases
-        if ino not in self._owed_holds:
+        if ino in self._untold_holds:
+            del self._untold_holds[ino], self._owed_holds[ino]
+        elif ino not in self._owed_holds:
             self._pending_releases[ino] = trio.current_time() + RELEASE_IDLE_S
             self._wake.set()
+
+    def owe_hold(self, ino: InodeId) -> None:
+        """The server has to hold this, as soon as it hears that it is leased to us no longer."""
+        self._owed_holds[ino] = self._untold_holds[ino] = None
+
+    @contextmanager
+    def telling_holds(self) -> Iterator[tuple[InodeId, ...]]:
+        """Around a message that gives leases back, what it has to say is to be held. Without an
+        answer the session is opened again, which names all that is held."""
+        told = tuple(self._untold_holds)
+        self._untold_holds.clear()
+        try:
+            yield told
+        finally:
+            for ino in told:
+                self._owed_holds.pop(ino, None)
+                self._on_unclaimed(ino)
+
+    def _forget_untold_holds(self) -> None:
+        for ino in self._untold_holds:
+            del self._owed_holds[ino]
+        self._untold_holds.clear()
 
     def is_release_due(self, ino: InodeId) -> bool:
         return ino in self._pending_releases
@@ -239,6 +267,7 @@ class OpStream:
     def forget_releases(self) -> None:
         """A session is being opened: it names what is held, so that everything else is let go."""
         self._pending_releases.clear()
+        self._forget_untold_holds()
 
     # ------------------------------------------------------------ sending
 
@@ -298,15 +327,17 @@ class OpStream:
             return
         wanted = self._wanted(len(batch))
         # What is asked from here on comes to the server after these ops (see RecordCache).
-        request = ApplyOps(
-            session_id=link.session_id,
-            ops=batch,
-            answered_below=self.journal.answered_below,
-            releases=releases,
-            given_back=(*given_back, *self._forget_changed(batch)),
-            wanted=wanted,
-        )
-        with records.asking() as question:
+        given_back = (*given_back, *self._forget_changed(batch))
+        with records.asking() as question, self.telling_holds() as holds:
+            request = ApplyOps(
+                session_id=link.session_id,
+                ops=batch,
+                answered_below=self.journal.answered_below,
+                releases=releases,
+                holds=holds,
+                given_back=given_back,
+                wanted=wanted,
+            )
             reply = await self._session.call(link, request)
             if self._session.session_id != link.session_id:
                 return
@@ -383,6 +414,7 @@ class OpStream:
     def fail_all(self, reason: str) -> None:
         """The session is lost, and with it every op without an answer (I7)."""
         self._pending_releases.clear()
+        self._forget_untold_holds()
         self._tell(self.journal.restart(Fenced(reason)))
         assert len(self.journal) == 0
 

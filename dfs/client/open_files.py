@@ -1,8 +1,12 @@
 """The inodes that this client holds open, and what it knows and owes of each.
 
     file      means                                      leaves when
-    opening   Open is asked                              answered → open · failed → gone
-    open      held at the server, once for all handles   last user left and nothing dirty → gone
+    opening   Open is asked                              answered → held · failed → gone
+    leased    nobody can remove it without a recall      recalled → held · unused → gone
+    held      held at the server, once for all handles   unused → gone
+
+Unused is a file whose last user left, and of which nothing is dirty. What is leased opens without a
+message: the server is told of the hold before it hears that the lease is gone.
 
 The newest record wins, told apart by `data_version`: an answer that was overtaken by our own commit
 never hides what the application wrote.
@@ -45,6 +49,8 @@ class OpenFile:
         """Handles, and tasks that are about to make one."""
         self.is_held = False
         """The server knows, or is about to know, that we hold it."""
+        self.is_leased = False
+        """It is open under its lease, and the server knows nothing of it."""
         self.opening = trio.Lock()
         self.appending = trio.Lock()
         self.extents = ExtentMap(0)
@@ -163,7 +169,18 @@ class OpenFiles:
         return file if file is not None and file.is_known else None
 
     def held(self) -> list[InodeId]:
+        """What the server is to be told to hold. Nothing is leased any more."""
+        for file in self._files.values():
+            file.is_held |= file.is_leased
+            file.is_leased = False
         return [file.ino for file in self._files.values() if file.is_held]
+
+    def lose_lease(self, ino: InodeId) -> None:
+        """The inode is leased no longer: if it is open it has to be held."""
+        file = self._files.get(ino)
+        if file is not None and file.is_leased:
+            file.is_leased, file.is_held = False, True
+            self.session.ops.owe_hold(ino)
 
     def tell_loss(self) -> None:
         """Raise the newest loss of any open file's data that nobody was told of."""
@@ -183,7 +200,7 @@ class OpenFiles:
     # ------------------------------------------------------------ opening
 
     async def acquire(self, ino: InodeId) -> OpenFile:
-        """The file, held at the server, with what it is right now. `let_go` must follow.
+        """The file, leased or held at the server, with what it is right now. `let_go` must follow.
 
         Raises FsError(ESTALE), Disconnected.
         """
@@ -200,19 +217,20 @@ class OpenFiles:
         return file
 
     async def _fetch(self, file: OpenFile) -> None:
-        """Hold it if it is not held, and learn its first extents. One message either way."""
+        """Open it under its lease; else hold it, and learn its first extents by one message."""
         if not file.is_held:
             file.is_held = await self.session.ops.hold_again(file.ino)
+        leased = self.session.records.inode(file.ino)
+        if leased is not None and file.note(leased):
+            file.is_leased = not file.is_held
+            return
         if file.is_held:
-            leased = self.session.records.inode(file.ino)
-            if leased is not None and file.is_known and file.note(leased):
-                return
             request = ReadExtents(ino=file.ino, start=0, end=FILE_BYTES_MAX)
             extents = await self.session.ask(request, ExtentsReply)
             file.note_extents(extents.inode, 0, extents.end, extents.extents)
             return
         # From here the server may count us in, whatever becomes of the answer.
-        file.is_held = True
+        file.is_leased, file.is_held = False, True
         try:
             reply = await self.session.ask(
                 Open(session_id=self.session.session_id, ino=file.ino), OpenReply

@@ -32,7 +32,7 @@ from dfs.core.namespace.records import Dentry, Inode
 from dfs.limits import NAME_BYTES_MAX, NAMES_CACHED_MAX, RECORDS_CACHED_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from dfs.core.messages import Recall
     from dfs.core.namespace.ops import ClientOp
@@ -40,6 +40,10 @@ if TYPE_CHECKING:
     from dfs.types import InodeId
 
 _FORGOTTEN_MAX: Final = 10_000
+
+
+def _nobody_cares(_: InodeId) -> None:
+    pass
 
 
 class Question:
@@ -60,6 +64,8 @@ class RecordCache:
         assert records_max > 0
         assert names_max > 0
         self.good_until_s = -math.inf
+        self.on_lost: Callable[[InodeId], None] = _nobody_cares
+        """Hears of every inode that is leased no longer, but not of all at once (`forget_all`)."""
         self._records_max = records_max
         self._names_max = names_max
         self._leases: OrderedDict[InodeId, Lease] = OrderedDict()
@@ -363,6 +369,7 @@ class RecordCache:
     def _remove(self, ino: InodeId) -> None:
         self._name_count -= len(self._leases.pop(ino).names)
         self._named.pop(ino, None)
+        self.on_lost(ino)
 
     def _remove_name(self, parent: InodeId, lease: Lease, name: bytes) -> None:
         if name in lease.names:

@@ -90,7 +90,7 @@ if TYPE_CHECKING:
     from dfs.meta.reaper import Reaper
     from dfs.meta.recalls import Recalls
     from dfs.meta.record_store import RecordStore
-    from dfs.meta.sessions import LinkLike, Sessions
+    from dfs.meta.sessions import LinkLike, Session, Sessions
     from dfs.types import InodeId, SessionId, VolumeSettings
 
 GARBAGE_COUNTED_MAX: Final = 100_000
@@ -184,6 +184,7 @@ class Handlers:
     async def _keep_alive(self, request: KeepAlive, link: LinkLike) -> KeepAliveReply:
         session = self._sessions.of(request.session_id, link)
         self._sessions.release(session, request.releases)
+        self._hold(session, request.holds)
         self._recalls.leases.give_back(session.session_id, request.given_back)
         patience_s = min(request.wait_s, self._session_ttl_s / 4)
         recalls = await self._recalls.wait(session.session_id, patience_s)
@@ -196,8 +197,15 @@ class Handlers:
 
     async def _answer_recalls(self, request: AnswerRecalls, link: LinkLike) -> Done:
         session = self._sessions.of(request.session_id, link)
+        self._hold(session, request.holds)
         self._recalls.answer(session.session_id, request.numbers)
         return Done()
+
+    def _hold(self, session: Session, inos: Iterable[InodeId]) -> None:
+        """The session has these open, and leased until now: so they are what they were."""
+        for ino in inos:
+            _check_ino(ino)
+            self._holds.add(session.session_id, ino)
 
     async def _close_session(self, request: CloseSession, link: LinkLike) -> Done:
         await self._sessions.close(request.session_id, link)
@@ -212,6 +220,7 @@ class Handlers:
 
     async def _apply_ops(self, request: ApplyOps, link: LinkLike) -> ApplyReply:
         session = self._sessions.of(request.session_id, link)
+        self._hold(session, request.holds)
         self._recalls.leases.give_back(session.session_id, request.given_back)
         answers = session.stream.submit(request.ops, request.answered_below)
         outcomes = tuple([await answer() for answer in answers])

@@ -33,6 +33,8 @@ class ApplyOps(Message, frozen=True, tag=True, kw_only=True):
     """The client has the outcome of every op below this: the server may forget them."""
     releases: tuple[InodeId, ...] = ()
     """What was closed since; see Release."""
+    holds: tuple[InodeId, ...] = ()
+    """What the session has open and has no lease on from now on: held before these ops are done."""
     given_back: tuple[InodeId, ...] = ()
     """Leases that the session has no more: on what these ops change without naming it."""
     wanted: tuple[InodeId, ...] = ()

@@ -68,6 +68,8 @@ class KeepAlive(Message, frozen=True, tag=True, kw_only=True):
     map_epoch: MapEpoch
     releases: tuple[InodeId, ...] = ()
     given_back: tuple[InodeId, ...] = ()
+    holds: tuple[InodeId, ...] = ()
+    """What the session has open, of what it gives back; see Open."""
     wait_s: float = 0
 
 
@@ -85,6 +87,8 @@ class AnswerRecalls(Message, frozen=True, tag=True, kw_only=True):
 
     session_id: SessionId
     numbers: tuple[int, ...]
+    holds: tuple[InodeId, ...] = ()
+    """What the session has open, of what it has forgotten; see Open."""
 
 
 class CloseSession(Message, frozen=True, tag=True, kw_only=True):

@@ -3,6 +3,7 @@ session can (I4). Method: a session whose server is the test; then whole clients
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,11 @@ FILE, LOOKED_AT = InodeId(11), InodeId(12)
 LINK = SimpleNamespace(session_id=SessionId(1))
 
 
+def fake_ops(settled: Callable[[], Awaitable[None]], *holds: InodeId) -> SimpleNamespace:
+    """What the session's ops say: when nothing is owed, and what is to be held."""
+    return SimpleNamespace(settled=settled, telling_holds=lambda: nullcontext(holds))
+
+
 class Session:
     """Stands for MetaSession: notes what is sent and done, answers what the test says."""
 
@@ -42,7 +48,7 @@ class Session:
         self.answers: dict[type, Any] = {KeepAlive: KeepAliveReply(), AnswerRecalls: Done()}
         self.answer_s = 0.0
         self.is_linked = True
-        self.ops = SimpleNamespace(settled=self.settled)
+        self.ops = fake_ops(self.settled)
         self._nursery = nursery
         self.holder = LeaseHolder(self, self.records)  # type: ignore[arg-type]
 
@@ -212,7 +218,7 @@ def told_to(session: Session, *recalls: Recall) -> None:
     """The next keep-alive brings these; what is made durable and forgotten is noted."""
     session.holder.begin(TTL_S, trio.current_time())
     session.answers[KeepAlive] = KeepAliveReply(recalls=recalls)
-    session.ops = SimpleNamespace(settled=partial(session.note, "settled"))
+    session.ops = fake_ops(partial(session.note, "settled"))
 
     async def commit(inos: Collection[InodeId]) -> None:
         await session.note(f"committed {sorted(inos)}")
@@ -294,10 +300,21 @@ async def test_ops_that_cannot_be_made_durable_are_not_answered_for() -> None:
         async def fail() -> None:
             raise Disconnected("no answer")
 
-        session.ops = SimpleNamespace(settled=fail)
+        session.ops = fake_ops(fail)
         await hear(session)
         assert session.done == ["news", "broken"]
         assert not any(isinstance(request, AnswerRecalls) for request in session.sent)
+
+
+async def test_what_is_open_is_told_with_what_gives_its_lease_back() -> None:
+    """Goal: the server hears of a hold before it hears that nothing is leased any more."""
+    async with trio.open_nursery() as nursery:
+        session = Session(nursery)
+        told_to(session, Recall(7, {FILE: ()}))
+        session.ops = fake_ops(partial(session.note, "settled"), FILE)
+        await hear(session)
+        assert [request.holds for request in session.sent] == [(FILE,), (FILE,)]
+        assert [type(request) for request in session.sent] == [KeepAlive, AnswerRecalls]
 
 
 async def test_what_is_given_back_is_forgotten_elsewhere_first() -> None:

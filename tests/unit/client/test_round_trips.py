@@ -9,6 +9,7 @@ import pytest
 import trio
 import trio.testing
 
+from dfs.client import op_stream
 from dfs.errors import FsError
 from dfs.limits import MIB
 from dfs.types import ROOT
@@ -64,7 +65,7 @@ async def test_small_files_in_a_directory_of_ones_own_share_their_messages(
         assert client.chunk_calls_sent == {}
 
 
-async def test_reading_a_small_file_takes_an_open_and_its_attributes(
+async def test_reading_a_small_file_takes_its_attributes_and_extents(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with cluster() as rig:
@@ -78,7 +79,9 @@ async def test_reading_a_small_file_takes_an_open_and_its_attributes(
             assert await client.read(handle, 0, 9999) == b"x" * 4096
             await client.flush(handle)
             await client.release(handle)
-            assert since(client.meta.calls_sent, meta) == {"Lookup": 1, "Open": 1}
+            assert since(client.meta.calls_sent, meta) == {"Lookup": 1, "ReadExtents": 1}
+            await trio.sleep(2 * op_stream.RELEASE_IDLE_S)
+            assert client.meta.calls_sent["Release"] == 0, "the server held nothing"
 
 
 async def test_sixteen_mebibytes_take_one_put_per_copy_and_a_share_of_a_commit(
