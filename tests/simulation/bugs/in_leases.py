@@ -231,4 +231,62 @@ BUGS = (
             ),
         ),
     ),
+    Bug(
+        "recall-answered-without-holds",
+        "A recall of a file that is open under its lease is answered, and nobody hears of the hold.",
+        "I6",
+        ("orphans", "alone"),
+        (
+            Change(
+                "dfs.client.open_files",
+                """
+            self.session.ops.owe_hold(ino)
+""",
+                """
+            assert self.session.ops.may_do_here is not None
+""",
+            ),
+        ),
+    ),
+    Bug(
+        "holds-after-the-answer",
+        "The server hears that a lease is gone, and then that its file is open.",
+        "I6",
+        ("orphans", "alone"),
+        (
+            Change(
+                "dfs.meta.handlers",
+                """
+        self._hold(session, request.holds)
+        self._recalls.leases.give_back(session.session_id, request.given_back)
+        answers = session.stream.submit(request.ops, request.answered_below)
+        outcomes = tuple([await answer() for answer in answers])
+""",
+                """
+        self._recalls.leases.give_back(session.session_id, request.given_back)
+        answers = session.stream.submit(request.ops, request.answered_below)
+        outcomes = tuple([await answer() for answer in answers])
+        self._hold(session, request.holds)
+""",
+            ),
+        ),
+    ),
+    Bug(
+        "leased-opens-not-told-after-a-lost-link",
+        "A client that opens its session again does not name what it had open under leases.",
+        "I6",
+        ("orphans", "lease-links"),
+        (
+            Change(
+                "dfs.client.open_files",
+                """
+            file.is_held |= file.is_leased
+            file.is_leased = False
+""",
+                """
+            file.is_leased = False
+""",
+            ),
+        ),
+    ),
 )
