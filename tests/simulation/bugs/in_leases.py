@@ -233,7 +233,7 @@ BUGS = (
     ),
     Bug(
         "recall-answered-without-holds",
-        "A recall of a file that is open under its lease is answered, and nobody hears of the hold.",
+        "A recall of a file that is open under its lease is answered, and the hold is not told.",
         "I6",
         ("orphans", "alone"),
         (
