@@ -78,6 +78,15 @@ class OpJournal:
         return len(self._waiting) + len(self._sent)
 
     @property
+    def has_unsent(self) -> bool:
+        return bool(self._waiting)
+
+    @property
+    def has_unanswered(self) -> bool:
+        """Of those that were sent."""
+        return bool(self._sent)
+
+    @property
     def answered_below(self) -> OpNumber:
         """Every op below this has been answered."""
         if self._sent:
