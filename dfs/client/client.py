@@ -176,7 +176,9 @@ class Client(NamespaceCalls):
         result = await self.meta.ops.submit(op, has_hold=True)
         assert result.inode is not None
         if result.is_new and self._files.is_unused(result.inode.ino):
-            file = self._files.adopt(result.inode)
+            # Owed: it was done here, so that it is leased. Else it is held.
+            is_leased = self.meta.records.is_owed(result.inode.ino)
+            file = self._files.adopt(result.inode, is_leased=is_leased)
             return self._handle(file, flags, credentials), file.attributes
         handle = await self.open(result.inode.ino, flags, credentials)
         return handle, handle.inode

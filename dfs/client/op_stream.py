@@ -26,7 +26,7 @@ from dfs.client.local_ops import do_here
 from dfs.core.calls import error_of
 from dfs.core.journal import JournalEntry, OpJournal
 from dfs.core.messages import ApplyOps, ApplyReply, Failure, Release
-from dfs.core.namespace.ops import CommitData, Create
+from dfs.core.namespace.ops import CommitData
 from dfs.errors import (
     DfsError,
     Fenced,
@@ -81,7 +81,7 @@ class OpStream:
         """Those who are about to send one."""
         self._newest_done: JournalEntry | None = None
         self._owed_holds: dict[InodeId, None] = {}
-        """Held by ops that were done here, or to be held: let go once the server knows that."""
+        """To be held: let go once the server knows that."""
         self._untold_holds: dict[InodeId, None] = {}
         """Of these, what no message has told yet."""
         self.lost_count = 0
@@ -102,7 +102,8 @@ class OpStream:
     # ------------------------------------------------------------ ops
 
     async def submit(self, op: ClientOp, *, has_hold: bool = False) -> OpResult:
-        """The result of an op: at once if it can be done here, else when it is durable (I3).
+        """The result of an op: at once if it can be done here, else when it is durable (I3), and
+        then with a hold on what it makes if wanted.
 
         Raises FsError; Fenced when the session was lost with it, or with what was done before and
         nobody was told of (I5); Disconnected when no server answered for so long that it is given
@@ -110,7 +111,7 @@ class OpStream:
         """
         await self._wait_for_room()
         self.tell_loss()
-        result = self._do_here(op, has_hold=has_hold)
+        result = self._do_here(op)
         if result is not None:
             return result
         return await self.outcome(await self._ask(op, self.tell_loss, has_hold=has_hold))
@@ -151,7 +152,7 @@ class OpStream:
         if len(self.journal) >= OPS_IN_FLIGHT_MAX:
             return None
         self.tell_loss()
-        return self._do_here(op, has_hold=False)
+        return self._do_here(op)
 
     def tell_loss(self) -> None:
         """What follows on lost changes must not survive them (I5): the next change fails, once.
@@ -174,18 +175,14 @@ class OpStream:
         then, behind that op. A synchronous client owes nothing."""
         return not self._asked and not self._asking_count and not self._is_synchronous
 
-    def _do_here(self, op: ClientOp, *, has_hold: bool) -> OpResult | None:
+    def _do_here(self, op: ClientOp) -> OpResult | None:
         done = do_here(self._session.records, op) if self.may_do_here else None
         if done is None:
             return None
         assert self._session.is_linked
         result, touched = done
         if touched:
-            has_hold = has_hold and result.is_new
-            entry = self.journal.add_done(op, touched, result, has_hold=has_hold)
-            self._newest_done = entry
-            if has_hold and result.inode is not None:
-                self._owed_holds[result.inode.ino] = None
+            self._newest_done = self.journal.add_done(op, touched, result)
             is_enough = len(self.journal) >= GATHER_OPS_MAX
             self._send_by(trio.current_time() + (0 if is_enough else GATHER_S))
         return result
@@ -415,9 +412,6 @@ class OpStream:
             if entry.error is not None:
                 self.lost_count += 1
                 self._is_loss_untold = True
-            if entry.has_hold and isinstance(entry.op, Create):
-                self._owed_holds.pop(entry.op.ino, None)
-                self._on_unclaimed(entry.op.ino)
         elif entry in self._begun:
             if self._begun.pop(entry):
                 assert isinstance(entry.op, CommitData)

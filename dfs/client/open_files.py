@@ -248,13 +248,14 @@ class OpenFiles:
         opened through its name before we hear that it is there."""
         return ino not in self._files and not self.session.ops.is_released(ino)
 
-    def adopt(self, record: Inode) -> OpenFile:
-        """The file that this client has just created and holds. `let_go` must follow."""
+    def adopt(self, record: Inode, *, is_leased: bool) -> OpenFile:
+        """The file that this client has just created, and holds if it is not leased. `let_go` must
+        follow."""
         assert self.is_unused(record.ino)
         file = OpenFile(record.ino, self.block_bytes)
         self._files[record.ino] = file
         file.user_count = 1
-        file.is_held = True
+        file.is_leased, file.is_held = is_leased, not is_leased
         file.note_extents(record, 0, FILE_BYTES_MAX, ())
         return file
 

@@ -100,10 +100,11 @@ class OpJournal:
         return entry
 
     def add_done(
-        self, op: ClientOp, touched: Sequence[InodeId], expected: OpResult, *, has_hold: bool
+        self, op: ClientOp, touched: Sequence[InodeId], expected: OpResult
     ) -> JournalEntry:
-        """Put an op at the end of the stream that was done here."""
-        entry = JournalEntry(op, has_hold, touched, expected)
+        """Put an op at the end of the stream that was done here. What it makes needs no hold: it is
+        leased."""
+        entry = JournalEntry(op, False, touched, expected)
         self._waiting.append(entry)
         return entry
 

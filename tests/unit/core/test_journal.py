@@ -50,16 +50,16 @@ def test_ops_that_were_done_before_travel_among_the_others() -> None:
     journal = OpJournal()
     asked = journal.add(unlink(1))
     made = Create(credentials=WHO, now_ns=2, parent=ROOT, name=b"f", ino=InodeId(9), mode=0o100644)
-    done = journal.add_done(made, [ROOT, InodeId(9)], OpResult(), has_hold=True)
+    done = journal.add_done(made, [ROOT, InodeId(9)], OpResult())
     later = journal.add(unlink(3))
     assert [entry.is_foreseen for entry in (asked, done, later)] == [False, True, False]
     for count in (1, 2):
         batch = journal.next_batch()
         assert [op.number for op in batch] == [1, 2, 3]
         assert [op.is_foreseen for op in batch] == [False, True, False]
-        assert [op.has_hold for op in batch] == [False, True, False]
+        assert not any(op.has_hold for op in batch), "it is leased"
         assert done.sent_count == count
-    assert journal.held_creations() == [InodeId(9)]
+    assert journal.held_creations() == []
     assert journal.settle(batch, answers(3)) == [asked, done, later]
     assert done.expected == OpResult()
 
