@@ -76,9 +76,9 @@ class Client(NamespaceCalls):
         self._reader = Reader(self.meta, self._fetcher)
         uploader = Uploader(environment, self.meta, self._links, config)
         self._flusher = Flusher(environment, self.meta, uploader, self._files, self._cache, config)
-        self._is_synchronous = config.is_synchronous
         self.meta.leases.commit_data = self._flusher.commit_data
         self.meta.ops.keep_promises = self._flusher.keep_promises
+        self.meta.ops.extents_of = self._files.extents_of
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Open the session and start what runs in the background. Raises why that failed."""
@@ -97,6 +97,7 @@ class Client(NamespaceCalls):
 
     def _lose_session(self, reason: str) -> None:
         self._flusher.lose_all(reason)
+        self._files.doubt_all()
 
     # ------------------------------------------------------------ what a caller may look at
 
@@ -124,8 +125,8 @@ class Client(NamespaceCalls):
 
     @property
     def loss_count(self) -> int:
-        """How often dirty data was lost: whoever keeps copies of what was written may be wrong."""
-        return self._flusher.loss_count
+        """How often something was lost that was written: whoever keeps a copy may be wrong."""
+        return self._flusher.loss_count + self.meta.ops.lost_count
 
     # ------------------------------------------------------------ leases
 
@@ -280,7 +281,7 @@ class Client(NamespaceCalls):
         """
         if not handle.is_writable:
             return
-        if self._is_synchronous or not self._flusher.promise(handle.file):
+        if not self._flusher.promise(handle.file):
             await self._flush(handle)
         handle.raise_lost()
 
@@ -294,8 +295,10 @@ class Client(NamespaceCalls):
         handle.losses.raise_new(self.meta.ops.lost_count)
 
     async def _flush(self, handle: FileHandle) -> None:
+        """Everything written to the file is durable, or owed."""
         try:
-            await self._flusher.flush(handle.file)
+            if not self._flusher.commit_here(handle.file):
+                await self._flusher.flush(handle.file)
         except DfsError:
             handle.see_lost()
             raise

@@ -53,6 +53,11 @@ class ExtentMap:
         self._known.clear()
         self._extents.clear()
 
+    def reset(self) -> None:
+        """Forget everything, the version too: what comes next may be older."""
+        self.forget()
+        self.data_version = 0
+
     def learn(self, start: int, end: int, extents: Sequence[Extent]) -> None:
         """These are all the extents that touch [start, end), as of `data_version`."""
         assert start <= end
@@ -86,6 +91,13 @@ class ExtentMap:
         first = bisect_right(self._extents, start, key=lambda extent: extent.end)
         last = bisect_left(self._extents, end, key=lambda extent: extent.offset)
         return [part(e, max(e.offset, start), min(e.end, end)) for e in self._extents[first:last]]
+
+    def starting_in(self, start: int, end: int) -> list[Extent]:
+        """Extents that begin in [start, end), whole, by offset. All of that is known."""
+        assert not self.unknown(start, end)
+        first = bisect_left(self._extents, start, key=lambda extent: extent.offset)
+        last = bisect_left(self._extents, end, key=lambda extent: extent.offset)
+        return self._extents[first:last]
 
     def _cut(self, offset: int) -> int:
         """Index of the first extent at or behind `offset`, after splitting one across it."""

@@ -5,9 +5,10 @@ the round that answers it. Full blocks are uploaded as soon as they fill; commit
 not be flushed stays dirty and is tried again, as long as that can help. Dirty bytes are bounded:
 writers wait for room.
 
-Data of a file that is this client's alone may be *promised*: the file was closed, others are to
-find what was written, and it is committed when it is old enough, when somebody recalls the file, or
-before anything is sent that may wait for others.
+Data of a file that is this client's alone is committed without asking (`commit_here`) if it fits
+into records. Else it may be *promised*: the file was closed, others are to find what was written,
+and it is committed when it is old enough, when somebody recalls the file, or before anything is
+sent that may wait for others.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from dfs.client.session import MetaSession
     from dfs.client.uploader import Uploader
     from dfs.config import ClientConfig
+    from dfs.core.namespace.ops import OpResult
     from dfs.core.pending import PendingBlock
     from dfs.environment import Environment
     from dfs.types import BlockId, Credentials, InodeId
@@ -194,8 +196,29 @@ class Flusher:
         """Everything written so far is durable. Raises the first failure, after trying all."""
         await self._flush(list(self._dirty))
 
+    def commit_here(self, file: OpenFile) -> bool:
+        """Commit what was written as an op that is done here: it is durable when nothing is owed.
+        False: it has to be flushed, for it is too large, or not this client's alone."""
+        ops = self._session.ops
+        if not file.dirty.fits_records or file.is_flushing or not ops.may_do_here:
+            return False
+        if not self._session.records.is_exclusive(file.ino):
+            return False
+        file.live_since_s = NEVER
+        for block in file.dirty.take_rest():
+            self._start(file, block)
+        uploads = list(file.uploads.values())
+        op = _commit_of(file, uploads)
+        result = ops.do_here(op)
+        if result is None:
+            return False
+        self._note_commit(file, uploads, op, result)
+        return True
+
     def promise(self, file: OpenFile) -> bool:
         """Whether others will find what was written to the file though it is not committed yet."""
+        if self.commit_here(file):
+            return True
         records = self._session.records
         may_promise = records.is_exclusive(file.ino) and self._session.ops.may_do_here
         if not may_promise or file.has_problem or file.dirty.is_clean:
@@ -437,21 +460,20 @@ class Flusher:
                     upload.block_id = await self._uploader.store(upload.block.plain)
 
     async def _commit_once(self, file: OpenFile, kept: Sequence[Upload]) -> None:
-        pieces = [piece for u in kept for piece in u.block.pieces(u.block_id)]
-        pieces.sort(key=lambda piece: piece.offset)
-        if pieces:
-            assert file.writer is not None
-            op = CommitData(
-                credentials=file.writer,
-                now_ns=file.last_write_ns,
-                ino=file.ino,
-                pieces=tuple(pieces),
-                uploaded_since=min((u.since for u in kept if u.block_id), default=None),
-                keeps_attributes=file.keeps_attributes,
-            )
-            result = await self._session.ops.commit(op)
-            assert result.inode is not None
-            file.note_commit(result.inode, pieces)
+        if any(upload.block.parts for upload in kept):
+            op = _commit_of(file, kept)
+            self._note_commit(file, kept, op, await self._session.ops.commit(op))
+            return
+        for upload in kept:
+            self._settle(file, upload)
+        self.account(file)
+
+    def _note_commit(
+        self, file: OpenFile, kept: Sequence[Upload], op: CommitData, result: OpResult
+    ) -> None:
+        """This is the file's content now. What was truncated meanwhile is settled already."""
+        assert result.inode is not None
+        file.note_commit(result.inode, op.pieces)
         for upload in kept:
             if not upload.is_dropped:
                 self._settle(file, upload)
@@ -470,3 +492,18 @@ class Flusher:
         if upload.block_id is not None and len(upload.block.plain) < self._files.block_bytes:
             # Small files and tails are often read soon; streams would only push others out.
             self._cache.put_block(upload.block_id, 0, upload.block.plain)
+
+
+def _commit_of(file: OpenFile, kept: Sequence[Upload]) -> CommitData:
+    """What makes these blocks the file's content. Some of them have parts."""
+    assert file.writer is not None
+    pieces = [piece for u in kept for piece in u.block.pieces(u.block_id)]
+    pieces.sort(key=lambda piece: piece.offset)
+    return CommitData(
+        credentials=file.writer,
+        now_ns=file.last_write_ns,
+        ino=file.ino,
+        pieces=tuple(pieces),
+        uploaded_since=min((u.since for u in kept if u.block_id), default=None),
+        keeps_attributes=file.keeps_attributes,
+    )

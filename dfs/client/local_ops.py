@@ -8,16 +8,29 @@ soon after; until then it is *owed*. Whoever recalls any of it waits until nothi
 from __future__ import annotations
 
 import stat
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from dfs.core.leases import touched_by
 from dfs.core.namespace.apply import apply
-from dfs.core.namespace.keys import DENTRY, INODE, ORPHAN, ino_of, inode_key, name_of, table_of
+from dfs.core.namespace.keys import (
+    DENTRY,
+    EXTENT,
+    INODE,
+    ORPHAN,
+    extent_key,
+    ino_of,
+    inode_key,
+    name_of,
+    offset_of,
+    table_of,
+)
 from dfs.core.namespace.ops import Create, Divide, Mkdir, Symlink
 from dfs.core.namespace.records import Dentry, Inode, Record
 from dfs.core.namespace.view import Missing, Overlay
 
 if TYPE_CHECKING:
+    from dfs.client.extent_map import ExtentMap
     from dfs.client.record_cache import RecordCache
     from dfs.core.namespace.ops import ClientOp, OpResult
     from dfs.core.namespace.view import ScanRange
@@ -25,15 +38,19 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound=Record)
 
-_KNOWN_TABLES = (INODE, DENTRY, ORPHAN)
+ExtentsOf = Callable[["InodeId"], "ExtentMap | None"]
+"""What is known of a file's extents; None: nothing."""
+
+_KNOWN_TABLES = (INODE, DENTRY, ORPHAN, EXTENT)
 
 
 class _LeasedRecords:
     """What is leased, as a View. `unused`: a number of which this client knows that no inode has
     it."""
 
-    def __init__(self, records: RecordCache, unused: InodeId | None) -> None:
+    def __init__(self, records: RecordCache, extents_of: ExtentsOf, unused: InodeId | None) -> None:
         self._records = records
+        self._extents_of = extents_of
         self._unused = unused
 
     def get(self, key: bytes, record_type: type[R]) -> R | None:
@@ -62,10 +79,24 @@ class _LeasedRecords:
         return Dentry(ino, stat.S_IFMT(self._inode(ino).mode)) if ino else None
 
     def scan(self, scan_range: ScanRange, record_type: type[R]) -> list[tuple[bytes, R]]:
-        raise Missing(ranges=(scan_range,))
+        """Of extents, perhaps in other parts than the server's, which the results do not show."""
+        if table_of(scan_range.start) != EXTENT:
+            raise Missing(ranges=(scan_range,))
+        ino = ino_of(scan_range.start)
+        start, end = offset_of(scan_range.start), offset_of(scan_range.end)
+        known, version = self._extents_of(ino), self._inode(ino).data_version
+        if known is None or known.data_version != version or known.unknown(start, end):
+            raise Missing(ranges=(scan_range,))
+        rows: list[tuple[bytes, R]] = []
+        for extent in known.starting_in(start, end):
+            assert isinstance(extent, record_type)
+            rows.append((extent_key(ino, extent.offset), extent))
+        return (rows[::-1] if scan_range.is_reverse else rows)[: scan_range.limit]
 
 
-def do_here(records: RecordCache, op: ClientOp) -> tuple[OpResult, list[InodeId]] | None:
+def do_here(
+    records: RecordCache, op: ClientOp, extents_of: ExtentsOf = lambda _: None
+) -> tuple[OpResult, list[InodeId]] | None:
     """The op's result and what it touches, which is owed from now on; None: the server has to be
     asked.
 
@@ -74,7 +105,7 @@ def do_here(records: RecordCache, op: ClientOp) -> tuple[OpResult, list[InodeId]
     if not records.is_good:
         return None
     unused = op.ino if isinstance(op, Create | Mkdir | Symlink) else None
-    overlay = Overlay(_LeasedRecords(records, unused))
+    overlay = Overlay(_LeasedRecords(records, extents_of, unused))
     try:
         result = apply(overlay, op)
     except (Missing, Divide):

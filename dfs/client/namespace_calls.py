@@ -183,7 +183,8 @@ class NamespaceCalls:
         """Commit what was written before a change. A failure does not stop the change: fsync and
         close report it."""
         try:
-            await self._flusher.flush(file)
+            if not self._flusher.commit_here(file):
+                await self._flusher.flush(file)
         except Fenced:
             raise
         except DfsError as error:
@@ -340,7 +341,8 @@ class NamespaceCalls:
         loss = file.take_untold_loss()
         if loss is not None:
             raise copy_of(loss)
-        await self._flusher.flush(file)
+        if not self._flusher.commit_here(file):
+            await self._flusher.flush(file)
 
     # ------------------------------------------------------------ extended attributes
 

@@ -40,6 +40,7 @@ from dfs.limits import OPS_IN_FLIGHT_MAX
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
+    from dfs.client.local_ops import ExtentsOf
     from dfs.client.session import MetaLink, MetaSession
     from dfs.core.messages import NumberedOp
     from dfs.core.namespace.ops import ClientOp, OpResult
@@ -89,6 +90,7 @@ class OpStream:
         self._is_loss_untold = False
         self.keep_promises: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
         """Makes durable what others are to find of files that were closed."""
+        self.extents_of: ExtentsOf = lambda _: None
         self._send_at_s = INFINITY
         """When the next message goes out, if the journal is not empty."""
         self._wake = trio.Event()
@@ -176,7 +178,9 @@ class OpStream:
         return not self._asked and not self._asking_count and not self._is_synchronous
 
     def _do_here(self, op: ClientOp) -> OpResult | None:
-        done = do_here(self._session.records, op) if self.may_do_here else None
+        if not self.may_do_here:
+            return None
+        done = do_here(self._session.records, op, self.extents_of)
         if done is None:
             return None
         assert self._session.is_linked

@@ -65,6 +65,8 @@ class OpenFile:
         """Not set while the size is being changed: writers wait."""
         self.resized.set()
         self._record: Inode | None = None
+        self._is_doubtful = False
+        """What is known may be of changes that are lost."""
         # The flusher's:
         self.uploads: dict[PendingBlock, Upload] = {}
         self.tickets: list[FlushTicket] = []
@@ -124,11 +126,24 @@ class OpenFile:
     def note(self, record: Inode) -> bool:
         """Take in what a server said. False: it is older than what is known, and was left."""
         assert record.ino == self.ino
-        if self._record is not None and record.data_version < self._record.data_version:
+        if record.data_version < self._known_version:
             return False
         self._record = record
+        self._is_doubtful = False
         self.extents.move_to(record.data_version)
         return True
+
+    @property
+    def _known_version(self) -> int:
+        """-1: nothing is known for sure."""
+        is_known = self._record is not None and not self._is_doubtful
+        return self.record.data_version if is_known else -1
+
+    def doubt(self) -> None:
+        """The session is lost, and with it changes that were not durable: what a server says next
+        may be older."""
+        self._is_doubtful = True
+        self.extents.reset()
 
     def note_extents(self, record: Inode, start: int, end: int, extents: Sequence[Extent]) -> None:
         """Take in the extents of [start, end), told together with `record`."""
@@ -137,9 +152,10 @@ class OpenFile:
 
     def note_commit(self, record: Inode, pieces: Sequence[Piece]) -> None:
         """This client's own commit is durable, and gave `record`."""
-        if self._record is None or record.data_version > self._record.data_version:
+        if record.data_version > self._known_version:
             self.extents.commit(pieces, record.data_version)
             self._record = record
+            self._is_doubtful = False
         assert self.extents.data_version == self.record.data_version
 
 
@@ -181,6 +197,16 @@ class OpenFiles:
         if file is not None and file.is_leased:
             file.is_leased, file.is_held = False, True
             self.session.ops.owe_hold(ino)
+
+    def doubt_all(self) -> None:
+        """See OpenFile.doubt."""
+        for file in self._files.values():
+            file.doubt()
+
+    def extents_of(self, ino: InodeId) -> ExtentMap | None:
+        """What is known of an open file's extents."""
+        file = self._files.get(ino)
+        return file.extents if file is not None else None
 
     def tell_loss(self) -> None:
         """Raise the newest loss of any open file's data that nobody was told of."""

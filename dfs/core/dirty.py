@@ -86,6 +86,11 @@ class DirtyFile:
             self._end = max(ends, default=0)
         return self._end
 
+    @property
+    def fits_records(self) -> bool:
+        """All of it is live, and may travel inline."""
+        return bool(self._spans) and not self._pending and self.end <= INLINE_BYTES_MAX
+
     # ------------------------------------------------------------ changes
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> list[int]:

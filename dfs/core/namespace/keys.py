@@ -61,6 +61,12 @@ def extent_key(ino: InodeId, offset: int) -> bytes:
     return _of_inode(EXTENT, ino) + offset.to_bytes(8, "big")
 
 
+def offset_of(key: bytes) -> int:
+    """Where the extent of this key begins."""
+    assert table_of(key) == EXTENT
+    return int.from_bytes(key[-8:], "big")
+
+
 def block_key(block_id: BlockId) -> bytes:
     assert len(block_id) == BLOCK_ID_BYTES
     return _SHARD_0 + BLOCK + block_id

@@ -353,6 +353,44 @@ BUGS = (
         ),
     ),
     Bug(
+        "lost-commits-still-known",
+        "What a client committed by itself and lost with its session it goes on to show.",
+        "I7",
+        ("alone-expiry",),
+        (
+            Change(
+                "dfs.client.client",
+                """
+        self._files.doubt_all()
+""",
+                "",
+            ),
+        ),
+    ),
+    Bug(
+        "renamed-before-its-commit-here",
+        "A rename goes before small data that was written to the file.",
+        "I5",
+        ("alone-crashes", "alone"),
+        (
+            Change(
+                "dfs.client.namespace_calls",
+                """
+        if not self._flusher.commit_here(file):
+            await self._flusher.flush(file)
+
+    # ------------------------------------------------------------ extended attributes
+""",
+                """
+        if not file.dirty.fits_records:
+            await self._flusher.flush(file)
+
+    # ------------------------------------------------------------ extended attributes
+""",
+            ),
+        ),
+    ),
+    Bug(
         "closed-and-not-promised",
         "A file is closed at once, and nobody sees to it that others find the data.",
         "I4",

@@ -89,3 +89,22 @@ def test_too_much_is_dropped_as_a_whole() -> None:
     known.trim()
     assert len(known) == 0
     assert known.unknown(0, 10) == [(0, 10)]
+
+
+def test_extents_that_begin_in_a_range_are_whole() -> None:
+    known = ExtentMap(0)
+    extents = [Extent(0, 10, block_id(1)), Extent(10, 10, block_id(2)), Extent(30, 5, block_id(3))]
+    known.learn(0, 100, extents)
+    assert known.starting_in(0, 100) == extents
+    assert known.starting_in(0, 15) == extents[:2]
+    assert known.starting_in(5, 30) == extents[1:2]
+    assert known.starting_in(31, 100) == []
+
+
+def test_after_a_reset_an_older_version_counts() -> None:
+    known = ExtentMap(4)
+    known.learn(0, 100, [Extent(0, 10, block_id(1))])
+    known.reset()
+    assert known.unknown(0, 100) == [(0, 100)]
+    known.move_to(3)
+    assert known.data_version == 3

@@ -240,3 +240,31 @@ def test_a_pending_block_keeps_its_bytes_while_newer_ones_arrive() -> None:
     block: PendingBlock = dirty.take_full(0)
     dirty.write(0, b"new")
     assert bytes(block.plain) == bytes(BLOCK)
+
+
+@pytest.mark.parametrize(
+    ("offset", "length", "fits"),
+    [
+        (0, 1, True),
+        (INLINE_BYTES_MAX - 1, 1, True),
+        (0, INLINE_BYTES_MAX + 1, False),
+        (INLINE_BYTES_MAX, 1, False),
+    ],
+)
+def test_only_the_beginning_of_a_file_fits_into_records(
+    offset: int, length: int, fits: bool
+) -> None:
+    dirty = DirtyFile(BLOCK)
+    assert not dirty.fits_records, "there is nothing"
+    dirty.write(offset, bytes(length))
+    assert dirty.fits_records == fits
+
+
+def test_what_is_on_its_way_already_does_not_fit_into_records() -> None:
+    dirty = DirtyFile(BLOCK)
+    dirty.write(0, b"a")
+    [block] = dirty.take_rest()
+    dirty.write(1, b"b")
+    assert not dirty.fits_records
+    dirty.settle(block)
+    assert dirty.fits_records

@@ -55,6 +55,7 @@ def test_what_goes_in_comes_out(ino: InodeId, name: bytes, offset: int) -> None:
     ]
     assert {keys.ino_of(key) for key in of_inode} == {ino}
     assert keys.name_of(of_inode[2]) == keys.name_of(of_inode[3]) == name
+    assert keys.offset_of(of_inode[4]) == offset
     assert [keys.table_of(key) for key in of_inode] == [b"I", b"O", b"D", b"X", b"E"]
     assert keys.block_id_of(keys.block_key(BLOCK)) == keys.block_id_of(keys.garbage_key(BLOCK))
     assert keys.shard_of(ino) == ino >> 48
