@@ -22,8 +22,8 @@ import trio
 
 from dfs.client.failures import copy_of
 from dfs.client.open_files import NEVER
+from dfs.client.upload import Upload, commit_of
 from dfs.core.namespace.access import mode_after_write
-from dfs.core.namespace.ops import CommitData
 from dfs.core.pending import commit_group
 from dfs.errors import DfsError, Fenced, FsError, Overloaded
 from dfs.limits import DIRTY_AGE_S, MIB, UPLOADS_IN_FLIGHT_MAX
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from dfs.client.session import MetaSession
     from dfs.client.uploader import Uploader
     from dfs.config import ClientConfig
-    from dfs.core.namespace.ops import OpResult
+    from dfs.core.namespace.ops import CommitData, OpResult
     from dfs.core.pending import PendingBlock
     from dfs.environment import Environment
-    from dfs.types import BlockId, Credentials, InodeId
+    from dfs.types import Credentials, InodeId
 
 logger = logging.getLogger(__name__)
 
@@ -50,22 +50,6 @@ UPLOAD_AGAIN_S: Final = 0.5
 AGE_CHECK_S: Final = DIRTY_AGE_S / 4
 _KEPT_ON = (errno.ENOSPC, errno.EDQUOT)
 """Refusals that may go away: the data stays dirty while the file is open."""
-
-
-class Upload:
-    """One pending block on its way."""
-
-    __slots__ = ("block", "block_id", "error", "is_dropped", "is_over", "since")
-
-    def __init__(self, block: PendingBlock) -> None:
-        self.block = block
-        self.block_id: BlockId | None = None
-        """Where it is stored, once `is_over`; None for inline bytes and for a hole."""
-        self.since = 0
-        """The delete_number that was known when the upload began; see CommitData."""
-        self.error: DfsError | None = None
-        self.is_dropped = False
-        self.is_over = trio.Event()
 
 
 class FlushTicket:
@@ -208,7 +192,7 @@ class Flusher:
         for block in file.dirty.take_rest():
             self._start(file, block)
         uploads = list(file.uploads.values())
-        op = _commit_of(file, uploads)
+        op = commit_of(file, uploads)
         result = ops.do_here(op)
         if result is None:
             return False
@@ -461,7 +445,7 @@ class Flusher:
 
     async def _commit_once(self, file: OpenFile, kept: Sequence[Upload]) -> None:
         if any(upload.block.parts for upload in kept):
-            op = _commit_of(file, kept)
+            op = commit_of(file, kept)
             self._note_commit(file, kept, op, await self._session.ops.commit(op))
             return
         for upload in kept:
@@ -492,18 +476,3 @@ class Flusher:
         if upload.block_id is not None and len(upload.block.plain) < self._files.block_bytes:
             # Small files and tails are often read soon; streams would only push others out.
             self._cache.put_block(upload.block_id, 0, upload.block.plain)
-
-
-def _commit_of(file: OpenFile, kept: Sequence[Upload]) -> CommitData:
-    """What makes these blocks the file's content. Some of them have parts."""
-    assert file.writer is not None
-    pieces = [piece for u in kept for piece in u.block.pieces(u.block_id)]
-    pieces.sort(key=lambda piece: piece.offset)
-    return CommitData(
-        credentials=file.writer,
-        now_ns=file.last_write_ns,
-        ino=file.ino,
-        pieces=tuple(pieces),
-        uploaded_since=min((u.since for u in kept if u.block_id), default=None),
-        keeps_attributes=file.keeps_attributes,
-    )
