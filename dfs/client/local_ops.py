@@ -67,13 +67,13 @@ class _LeasedRecords:
         return found
 
     def _inode(self, ino: InodeId) -> Inode:
-        inode = self._records.inode(ino)
+        inode = self._records.leased_inode(ino)
         if inode is None or self._records.is_in_flux(ino):
             raise Missing((inode_key(ino),))
         return inode
 
     def _dentry(self, key: bytes) -> Dentry | None:
-        ino = self._records.entry(ino_of(key), name_of(key))
+        ino = self._records.leased_entry(ino_of(key), name_of(key))
         if ino is None:
             raise Missing((key,))
         return Dentry(ino, stat.S_IFMT(self._inode(ino).mode)) if ino else None
@@ -113,6 +113,8 @@ def do_here(
     changes = overlay.changes
     if any(table_of(key) not in _KNOWN_TABLES for key in changes):
         return None
-    if not all(ino == unused or records.is_exclusive(ino) for ino in touched_by(changes)):
+    touched = touched_by(changes)
+    if not all(ino == unused or records.is_leased_exclusively(ino) for ino in touched):
         return None
-    return result, records.take(changes)
+    records.take(changes, touched)
+    return result, list(touched)

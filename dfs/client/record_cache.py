@@ -26,14 +26,15 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from dfs.client.lease import NOTHING, Lease
-from dfs.core.leases import named_by, touched_by
-from dfs.core.namespace.keys import DENTRY, ino_of, name_of, table_of
+from dfs.core.leases import named_by
+from dfs.core.namespace.keys import dentry_key
 from dfs.core.namespace.records import Dentry, Inode
 from dfs.limits import NAME_BYTES_MAX, NAMES_CACHED_MAX, RECORDS_CACHED_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
+    from dfs.core.leases import Touched
     from dfs.core.messages import Recall
     from dfs.core.namespace.ops import ClientOp
     from dfs.core.namespace.records import Record
@@ -117,8 +118,12 @@ class RecordCache:
 
     def inode(self, ino: InodeId) -> Inode | None:
         """The inode, as the server would tell it now; None: ask."""
+        return self.leased_inode(ino) if self.is_good else None
+
+    def leased_inode(self, ino: InodeId) -> Inode | None:
+        """As `inode`, for who knows that leases are good."""
         lease = self._leases.get(ino)
-        if lease is None or lease.inode is None or not self.is_good:
+        if lease is None or lease.inode is None:
             return None
         self._leases.move_to_end(ino)
         lease.is_used = True
@@ -126,8 +131,12 @@ class RecordCache:
 
     def entry(self, parent: InodeId, name: bytes) -> InodeId | None:
         """Where the name leads, perhaps to NOTHING; None: ask."""
+        return self.leased_entry(parent, name) if self.is_good else None
+
+    def leased_entry(self, parent: InodeId, name: bytes) -> InodeId | None:
+        """As `entry`, for who knows that leases are good."""
         lease = self._leases.get(parent)
-        if lease is None or not self.is_good:
+        if lease is None:
             return None
         self._leases.move_to_end(parent)
         lease.is_used = True
@@ -142,8 +151,12 @@ class RecordCache:
 
     def is_exclusive(self, ino: InodeId) -> bool:
         """Nobody else knows anything of the inode, nor changes it."""
+        return self.is_leased_exclusively(ino) and self.is_good
+
+    def is_leased_exclusively(self, ino: InodeId) -> bool:
+        """As `is_exclusive`, for who knows that leases are good."""
         lease = self._leases.get(ino)
-        return lease is not None and lease.is_exclusive and self.is_good
+        return lease is not None and lease.is_exclusive
 
     def is_alone(self, ino: InodeId) -> bool:
         """The inode is, or was until a recall that is not answered yet, this client's alone."""
@@ -173,10 +186,9 @@ class RecordCache:
     def keep_promise(self, ino: InodeId) -> None:
         self._promised.pop(ino, None)
 
-    def take(self, changes: Mapping[bytes, Record | None]) -> list[InodeId]:
-        """Take in what an op has changed that was done here. Returns what it touches, which is owed
-        until `settle`."""
-        touched = touched_by(changes)
+    def take(self, changes: Mapping[bytes, Record | None], touched: Touched) -> None:
+        """Take in what an op has changed that was done here. What it touches is owed until
+        `settle`."""
         for ino in touched:
             self._mark(self._changed, ino)
             self._owed_since.setdefault(ino, self._moment)
@@ -184,11 +196,10 @@ class RecordCache:
         for record in changes.values():
             if isinstance(record, Inode):
                 self._take_inode(record)
-        for key, record in changes.items():
-            if table_of(key) == DENTRY:
-                parent, name = ino_of(key), name_of(key)
+        for parent, names in touched.items():
+            for name in names:
+                record = changes[dentry_key(parent, name)]
                 self._set_name(parent, name, record.ino if isinstance(record, Dentry) else NOTHING)
-        return list(touched)
 
     def _take_inode(self, inode: Inode) -> None:
         if inode.nlink == 0:

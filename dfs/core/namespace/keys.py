@@ -7,6 +7,9 @@ test pins them.
 
 from __future__ import annotations
 
+from struct import Struct
+from typing import Final
+
 from dfs.limits import (
     BLOCK_ID_BYTES,
     INODE_COUNTER_BITS,
@@ -31,15 +34,23 @@ _PREFIX_BYTES = 3
 _SHARD_0 = b"\0\0"
 # One shard exists so far: blocks, sessions and configuration live in it, inodes name theirs.
 
+# Every op makes and reads dozens of keys.
+_OF_INODE: Final = Struct(">HcQ")
+_INO: Final = Struct(">Q")
+_ALL_TABLES: Final = frozenset(TABLES)
+_TABLES_OF_INODES: Final = frozenset((INODE, DENTRY, XATTR, EXTENT, ORPHAN))
+_INO_END: Final = 1 << (SHARD_BITS + INODE_COUNTER_BITS)
+
 
 def shard_of(ino: InodeId) -> int:
     """The shard that owns an inode, 0 … 2**16 - 1."""
-    assert 0 < ino < 1 << (SHARD_BITS + INODE_COUNTER_BITS)
+    assert 0 < ino < _INO_END
     return ino >> INODE_COUNTER_BITS
 
 
 def _of_inode(tag: bytes, ino: InodeId) -> bytes:
-    return shard_of(ino).to_bytes(2, "big") + tag + ino.to_bytes(8, "big")
+    assert 0 < ino < _INO_END
+    return _OF_INODE.pack(ino >> INODE_COUNTER_BITS, tag, ino)
 
 
 def inode_key(ino: InodeId) -> bytes:
@@ -143,14 +154,15 @@ def table_of(key: bytes) -> bytes:
     """The table tag of a key."""
     assert len(key) > _PREFIX_BYTES
     tag = key[2:_PREFIX_BYTES]
-    assert tag in TABLES
+    assert tag in _ALL_TABLES
     return tag
 
 
 def ino_of(key: bytes) -> InodeId:
     """The inode that an I, D, X, E or O key starts with."""
-    assert table_of(key) in (INODE, DENTRY, XATTR, EXTENT, ORPHAN)
-    return InodeId(int.from_bytes(key[_PREFIX_BYTES : _PREFIX_BYTES + 8], "big"))
+    assert key[2:_PREFIX_BYTES] in _TABLES_OF_INODES
+    ino: InodeId = _INO.unpack_from(key, _PREFIX_BYTES)[0]
+    return ino
 
 
 def name_of(key: bytes) -> bytes:

@@ -134,7 +134,7 @@ BUGS = (
             Change(
                 "dfs.client.local_ops",
                 """
-    if not all(ino == unused or records.is_exclusive(ino) for ino in touched_by(changes)):
+    if not all(ino == unused or records.is_leased_exclusively(ino) for ino in touched):
         return None
 """,
                 "",

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from dfs.client.lease import NOTHING
 from dfs.client.record_cache import RecordCache
+from dfs.core.leases import touched_by
 from dfs.core.messages import Recall
 from dfs.core.namespace.keys import dentry_key, inode_key
 from dfs.core.namespace.ops import SetAttr
@@ -21,9 +22,18 @@ from tests.unit.client.leased import FOR_EVER, Leased
 from tests.unit.core.namespace.volume import Volume
 
 if TYPE_CHECKING:
-    from dfs.core.namespace.records import Inode
+    from collections.abc import Mapping
+
+    from dfs.core.namespace.records import Inode, Record
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
+
+
+def take(records: RecordCache, changes: Mapping[bytes, Record | None]) -> list[InodeId]:
+    """As of an op that was done here. Returns what it touches."""
+    touched = touched_by(changes)
+    records.take(changes, touched)
+    return list(touched)
 
 
 class Scene(Leased):
@@ -43,7 +53,7 @@ class Scene(Leased):
         return newer
 
     def change(self, ino: InodeId) -> list[InodeId]:
-        return self.records.take({inode_key(ino): self.newer(ino)})
+        return take(self.records, {inode_key(ino): self.newer(ino)})
 
     def recall(self, ino: InodeId, *names: bytes, is_shared: bool = False) -> None:
         self.records.recall(Recall(1, {ino: names}, is_shared))
@@ -149,12 +159,12 @@ async def test_names_that_are_taken_in_count() -> None:
     scene.learn_name(scene.d, b"a")
     scene.learn_name(scene.d, b"b")
     directory = replace(scene.volume.inode(scene.d), size=1)
-    scene.records.take({inode_key(scene.d): directory, dentry_key(scene.d, b"a"): None})
+    take(scene.records, {inode_key(scene.d): directory, dentry_key(scene.d, b"a"): None})
     assert scene.records.entry(scene.d, b"a") == NOTHING
     assert scene.records.entry(scene.d, b"new") == NOTHING
     entry = Dentry(InodeId(99), stat.S_IFREG)
     directory = replace(directory, size=2)
-    scene.records.take({inode_key(scene.d): directory, dentry_key(scene.d, b"new"): entry})
+    take(scene.records, {inode_key(scene.d): directory, dentry_key(scene.d, b"new"): entry})
     assert scene.records.entry(scene.d, b"new") == InodeId(99)
     assert scene.records.entry(scene.d, b"other") == NOTHING
 
@@ -211,7 +221,7 @@ async def test_what_was_changed_here_and_made_room_is_not_told_by_an_older_answe
         entry = Dentry(InodeId(99), stat.S_IFREG)
         directory = scene.newer(scene.d)
         owed = {inode_key(scene.d): directory, dentry_key(scene.d, b"new"): entry}
-        scene.records.settle(scene.records.take(owed))
+        scene.records.settle(take(scene.records, owed))
         ROOM[what](scene)
         assert scene.records.entry(scene.d, b"new") is None
         scene.records.note_entry(question, scene.d, b"new", NOTHING)
@@ -255,7 +265,7 @@ async def test_an_inode_that_lost_its_last_name_here_is_forgotten() -> None:
     scene = Scene()
     scene.alone(scene.a)
     gone = replace(scene.volume.inode(scene.a), nlink=0)
-    scene.records.take({inode_key(scene.a): gone})
+    take(scene.records, {inode_key(scene.a): gone})
     assert scene.records.inode(scene.a) is None
     assert not scene.records.is_exclusive(scene.a)
     assert scene.records.dropped(10) == []
