@@ -113,6 +113,11 @@ class RecordCache:
             return 0
         return max(0.0, self.good_until_s - trio.current_time())
 
+    def counts(self) -> tuple[int, int, int]:
+        """Inodes leased, of these exclusive, and names known. Looks at all: 2 ms at most."""
+        exclusive_count = sum(lease.is_exclusive for lease in self._leases.values())
+        return len(self._leases), exclusive_count, self._name_count
+
     # ------------------------------------------------------------ answers from memory
 
     def inode(self, ino: InodeId) -> Inode | None:
