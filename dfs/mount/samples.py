@@ -1,10 +1,11 @@
 """What looks at the stacks of a mount's threads add up to: where its time goes.
 
 A look takes the stack of the event loop and those of worker threads. Parts are told by the
-innermost frame that is dfs's or trio's: what those call in other libraries is theirs. What is
-written in C has no frame and counts for its caller, so what pyfuse3 does between handlers shows as
-trio's step that runs pyfuse3's coroutine, and is told by that line. Shares are of all looks; the
-event loop asleep counts among the parts and not among the functions, an idle worker nowhere.
+innermost frame that is dfs's, trio's or pyfuse3's: what those call in other libraries is theirs.
+What is written in C has no frame and counts for its caller, so what pyfuse3 does between handlers
+may show as trio's step that runs pyfuse3's coroutine, and is told by that line. Shares are of all
+looks; the event loop asleep counts among the parts and not among the functions, an idle worker
+nowhere.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ COMPRESSION: Final = "compression"
 ELSEWHERE: Final = "elsewhere"
 _DFS: Final = os.path.dirname(os.path.abspath(dfs.__file__)) + os.sep
 _TRIO: Final = os.path.dirname(os.path.abspath(trio.__file__)) + os.sep
+_PYFUSE3_PLACE: Final = f"{os.sep}pyfuse3{os.sep}"
+"""Not imported for its path: commands import this file."""
 _ROOTS: Final = (
     os.path.dirname(_DFS.rstrip(os.sep)) + os.sep,
     os.path.dirname(_TRIO.rstrip(os.sep)) + os.sep,
@@ -185,7 +188,7 @@ def loop_part(frame: FrameType, *, has_work: bool) -> str:
 
 
 def part_of(frame: FrameType) -> str:
-    """`client` for dfs/client and what it has called outside of dfs and trio."""
+    """`client` for dfs/client and what it has called in other libraries."""
     inner: FrameType | None = frame
     while inner is not None:
         part = _part_of_file(inner.f_code.co_filename)
@@ -198,6 +201,8 @@ def part_of(frame: FrameType) -> str:
 def _part_of_file(path: str) -> str | None:
     if path.startswith(_TRIO):
         return "trio"
+    if _PYFUSE3_PLACE in path:
+        return FUSE_LOOP
     if not path.startswith(_DFS):
         return None
     part, _, rest = path[len(_DFS) :].partition(os.sep)

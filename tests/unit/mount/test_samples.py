@@ -123,6 +123,10 @@ def test_other_libraries_count_for_their_caller() -> None:
     with contextlib.suppress(StopIteration):
         Turns(Other()).__aenter__().send(None)  # type: ignore[arg-type]
     assert parts == [FUSE_LOOP]
+    assert samples_module._part_of_file("/lib/pyfuse3/_pyfuse3.py") == FUSE_LOOP
+    assert samples_module._part_of_file(blocks.__file__) == "core"
+    assert samples_module._part_of_file(trio.__file__) == "trio"
+    assert samples_module._part_of_file(threading.__file__) is None
 
 
 def test_the_work_on_blocks_is_told_by_its_function(monkeypatch: pytest.MonkeyPatch) -> None:
