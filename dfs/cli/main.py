@@ -26,6 +26,8 @@ COMMANDS = {
     "status": "Show servers, capacity, health and sessions.",
     "fsck": "Check every invariant of a live or stopped cluster.",
     "info": "Show an inode's record, its blocks and where they are.",
+    "stats": "Show what a mount is doing, once or again and again.",
+    "profile": "Show where a mount's process spends its time.",
     "bench": "Measure a mount quickly.",
     "meta": "Run a metadata server in the foreground.",
     "chunk": "Run a chunk server in the foreground.",

@@ -12,6 +12,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from rich.console import Console, RenderableType
     from rich.table import Table
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -22,6 +23,13 @@ json_option = click.option("--json", "is_json", is_flag=True, help="Print JSON f
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
+
+
+def print_json_line(document: bytes) -> None:
+    """One JSON document of a row of them: a line, which is there at once."""
+    assert b"\n" not in document
+    click.echo(document)
+    sys.stdout.flush()
 
 
 def size_text(count: float) -> str:
@@ -49,14 +57,32 @@ def span_text(seconds: float) -> str:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "") -> None:
     """A table on stdout; columns whose name starts with ">" are right-aligned."""
+    _console().print(table_of(columns, rows, title=title))
+
+
+def _console() -> Console:
     from rich.console import Console
 
     # Output that is not a terminal (a file, a pipe) must not be cut to a guessed width.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
-    console.print(_table(columns, rows, title))
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str) -> Table:
+@contextlib.contextmanager
+def live_output() -> Iterator[Callable[[RenderableType], None]]:
+    """Gives a function that shows something in the place of what it showed before; each below the
+    other where output is not a terminal."""
+    console = _console()
+    if not sys.stdout.isatty():
+        yield console.print
+        return
+    from rich.live import Live
+
+    with Live(console=console, auto_refresh=False) as live:
+        yield lambda shown: live.update(shown, refresh=True)
+
+
+def table_of(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "") -> Table:
+    """A table to show; see `print_table`."""
     from rich import box
     from rich.markup import escape
     from rich.table import Table

@@ -5,12 +5,18 @@ from __future__ import annotations
 import errno
 import os
 import re
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from dfs.cluster.directory import ClusterDirectory, running_clusters
 from dfs.errors import UserError
+from dfs.mountpoint import FILESYSTEM_TYPE
 from dfs.rpc.transport import parse_address
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MOUNT_XATTR = "user.dfs.mount"
 _SUBDIRECTORY = re.compile(r"(?P<target>.+?):(?P<path>/.*)", re.DOTALL)
@@ -93,6 +99,34 @@ def ask_mount(path: str) -> MountAnswer | None:
         if error.errno in (errno.EACCES, errno.EIO, errno.ELOOP, errno.ENAMETOOLONG):
             raise UserError(f"{path}: {error.strerror}") from None
         return None
+
+
+def mount_attribute(
+    path: str, name: str, *, refusals: Mapping[int, str] = MappingProxyType({})
+) -> bytes:
+    """The value of a virtual attribute of the mount that holds `path`.
+
+    `refusals`: errno → what to say then. Raises UserError.
+    """
+    try:
+        return os.getxattr(path, name)
+    except OSError as error:
+        if reason := refusals.get(error.errno or 0):
+            raise UserError(f"{path}: {reason}") from None
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            raise UserError(f"{path}: {error.strerror}", exit_status=2) from None
+        # It says so if the mount is dead.
+        if ask_mount(path) is None:
+            raise UserError(
+                f"{path}: not on a dfs mount; findmnt --types {FILESYSTEM_TYPE} lists them",
+                exit_status=2,
+            ) from None
+        if error.errno in (errno.ENODATA, errno.EOPNOTSUPP):
+            raise UserError(
+                f"{path}: its mount runs an older dfs, which cannot tell this; "
+                f"unmount it and mount it again"
+            ) from None
+        raise UserError(f"{path}: {error.strerror}") from None
 
 
 def _looks_like_addresses(text: str) -> bool:

@@ -25,11 +25,16 @@ class BlockCache:
         self._frames: dict[FrameKey, bytes] = {}
         """Least recently used first."""
         self.byte_count = 0
+        self.hit_count = self.miss_count = 0
+        """Frames that readers asked for, found here or not."""
 
     def get(self, key: FrameKey) -> bytes | None:
         """The frame, which is then the most recently used."""
         frame = self._frames.pop(key, None)
-        if frame is not None:
+        if frame is None:
+            self.miss_count += 1
+        else:
+            self.hit_count += 1
             self._frames[key] = frame
         return frame
 

@@ -7,7 +7,6 @@ speed, never for correctness.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -16,10 +15,12 @@ import trio
 from dfs.core.messages import ChunkReply, ChunkRequest
 from dfs.errors import Disconnected, NoSpace, Overloaded, RemoteProtocolError
 from dfs.limits import CALL_TIMEOUT_S
+from dfs.rpc.call_counts import CallCounts
 from dfs.rpc.client import RpcClient
 from dfs.types import ChunkServer, ServerId, ServerState
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Sequence
 
     from dfs.core.packets import Payload
@@ -54,14 +55,22 @@ class ChunkLinks:
         self._links: dict[ServerId, _ChunkLink] = {}
         self._doubts: dict[ServerId, _Doubt] = {}
         self._nursery: trio.Nursery | None = None
-        self._calls_before: Counter[str] = Counter()
+        self._counts_before = CallCounts()
+        """Of links that are no more."""
+
+    @property
+    def call_counts(self) -> CallCounts:
+        """Of all chunk servers together, as of now."""
+        counts = CallCounts()
+        counts.add(self._counts_before)
+        for link in self._links.values():
+            counts.add(link.rpc.call_counts)
+        return counts
 
     @property
     def calls_sent(self) -> Counter[str]:
         """Requests so far to all chunk servers, by the name of their class."""
-        return sum(
-            (link.rpc.calls_sent for link in self._links.values()), self._calls_before.copy()
-        )
+        return self.call_counts.sent
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Carry the links until cancelled."""
@@ -95,7 +104,7 @@ class ChunkLinks:
         if link is not None and link.address == server.address:
             return link
         if link is not None:
-            self._calls_before += link.rpc.calls_sent
+            self._counts_before.add(link.rpc.call_counts)
             link.scope.cancel()
         rpc = RpcClient[ChunkReply](self._environment, server.address, ChunkReply)
         link = _ChunkLink(server.address, rpc, trio.CancelScope(), trio.Event())

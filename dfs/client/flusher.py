@@ -211,6 +211,11 @@ class Flusher:
         records.promise(file.ino)
         return True
 
+    @property
+    def promised_count(self) -> int:
+        """Files with data that is promised."""
+        return len(self._promised)
+
     async def keep_promises(self) -> None:
         """Commit what was promised. What cannot be committed is reported by fsync."""
         await self._commit_promised(list(self._promised))

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from dfs.client.flusher import Flusher
     from dfs.client.open_files import OpenFile, OpenFiles
     from dfs.client.session import MetaSession
+    from dfs.client.statistics import AnswerCounts
     from dfs.core.namespace.ops import ClientOp
     from dfs.core.namespace.records import Inode
     from dfs.environment import Environment
@@ -61,6 +62,7 @@ class NamespaceCalls:
     _environment: Environment
     _files: OpenFiles
     _flusher: Flusher
+    _answers: AnswerCounts
 
     # ------------------------------------------------------------ names and attributes
 
@@ -70,7 +72,10 @@ class NamespaceCalls:
         known = records.entry(parent, name)
         inode = records.inode(known) if known else None
         if known is None or (known and inode is None):
+            self._answers.lookup_miss_count += 1
             inode = await self._ask_entry(parent, name)
+        else:
+            self._answers.lookup_hit_count += 1
         if inode is None:
             raise FsError(errno.ENOENT)
         return self._files.current(inode)
@@ -105,7 +110,10 @@ class NamespaceCalls:
         """The inode as it is now. Raises FsError(ESTALE): it is gone."""
         records = self.meta.records
         inode = records.inode(ino)
-        if inode is None:
+        if inode is not None:
+            self._answers.getattr_hit_count += 1
+        else:
+            self._answers.getattr_miss_count += 1
             with records.asking() as question:
                 request = GetAttr(session_id=self.meta.session_id, ino=ino)
                 reply = await self.meta.ask(request, InodeReply)

@@ -87,6 +87,8 @@ class OpStream:
         """Of these, what no message has told yet."""
         self.lost_count = 0
         """How often ops that were done here were lost with the session."""
+        self.done_here_count = self.asked_count = self.commit_count = 0
+        """Ops so far, by the table above."""
         self._is_loss_untold = False
         self.keep_promises: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
         """Makes durable what others are to find of files that were closed."""
@@ -116,6 +118,7 @@ class OpStream:
         result = self._do_here(op)
         if result is not None:
             return result
+        self.asked_count += 1
         return await self.outcome(await self._ask(op, self.tell_loss, has_hold=has_hold))
 
     async def commit(self, op: CommitData) -> OpResult:
@@ -123,6 +126,7 @@ class OpStream:
         exclusively this client's is not foreseen, but it waits for nobody, so it may be sent when
         something is owed."""
         await self._wait_for_room()
+        self.commit_count += 1
         records = self._session.records
         if not records.is_alone(op.ino):
             return await self.outcome(await self._ask(op, self._refuse_after_loss))
@@ -184,6 +188,7 @@ class OpStream:
         if done is None:
             return None
         assert self._session.is_linked
+        self.done_here_count += 1
         result, touched = done
         if touched:
             self._newest_done = self.journal.add_done(op, touched, result)

@@ -50,6 +50,7 @@ from dfs.limits import (
     NAMES_CACHED_MAX,
     RECORDS_CACHED_MAX,
 )
+from dfs.rpc.call_counts import CallCounts
 from dfs.rpc.client import RpcClient
 from dfs.types import ClusterMap, InodeId, SessionId, VolumeSettings
 
@@ -130,9 +131,17 @@ class MetaSession:
         self.ops = OpStream(self, on_unclaimed, is_synchronous=config.is_synchronous)
 
     @property
+    def call_counts(self) -> CallCounts:
+        """Of all metadata servers together, as of now."""
+        counts = CallCounts()
+        for rpc in self._rpcs:
+            counts.add(rpc.call_counts)
+        return counts
+
+    @property
     def calls_sent(self) -> Counter[str]:
         """Requests so far, by the name of their class."""
-        return sum((rpc.calls_sent for rpc in self._rpcs[1:]), self._rpcs[0].calls_sent.copy())
+        return self.call_counts.sent
 
     @property
     def patience_s(self) -> float:

@@ -87,6 +87,11 @@ class OpJournal:
         return bool(self._sent)
 
     @property
+    def owed_count(self) -> int:
+        """Of these, ops that were done by the client already."""
+        return sum(entry.is_foreseen for entry in (*self._sent, *self._waiting))
+
+    @property
     def answered_below(self) -> OpNumber:
         """Every op below this has been answered."""
         if self._sent:

@@ -1,8 +1,9 @@
-"""How a handler's exceptions become answers to the kernel.
+"""How a handler's exceptions become answers to the kernel, and how long those take.
 
 pyfuse3 ends the whole mount when a handler raises anything but FUSEError. So every handler is
 wrapped once, here: expected errors carry their errno, unexpected ones are logged and become EIO.
-An AssertionError is let through on purpose: it is our bug, and the process stops.
+An AssertionError is let through on purpose: it is our bug, and the process stops. Every request is
+counted and timed on the way (`dfs.mount.statistics`).
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import errno
 import functools
 import logging
 import time
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from pyfuse3 import FUSEError
 
 from dfs.errors import DfsError, FsError
+from dfs.mount.statistics import REQUESTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -32,15 +35,20 @@ _logged_at: dict[str, float] = {}
 
 def answered(handler: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
     """The handler, raising nothing but FUSEError (and AssertionError)."""
+    times = REQUESTS.times_of(handler.__name__)
 
     @functools.wraps(handler)
     async def answer(*args: P.args, **kwargs: P.kwargs) -> R:
+        times.started_count += 1
+        started_s = perf_counter()
         try:
             return await handler(*args, **kwargs)
         except FUSEError:
             raise
         except Exception as error:
             raise FUSEError(errno_of(error, handler.__name__)) from None
+        finally:
+            times.note(perf_counter() - started_s)
 
     return answer
 

@@ -38,7 +38,7 @@ from dfs.mount.attributes import (
 )
 from dfs.mount.fusetap.session import FuseSession
 from dfs.mount.fusetap.wire import OpenFlag, handle_with_flags
-from dfs.mount.introspection import VIRTUAL_PREFIXES, virtual_xattr
+from dfs.mount.introspection import VIRTUAL_PREFIXES, Introspection
 from dfs.mount.kernel_caches import KernelCaches
 from dfs.mount.moved_directories import MovedDirectories
 from dfs.mount.set_id import SetIdRule
@@ -79,7 +79,7 @@ class FuseOperations(pyfuse3.Operations):
         self.session = session or FuseSession()
         self._set_id = SetIdRule(self.session)
         self._client = client
-        self._identity = identity
+        self._introspection = Introspection(client, identity, self.session)
         self._root = root
         self._numbers = itertools.count(1)
         self._files: dict[int, FileHandle] = {}
@@ -290,8 +290,7 @@ class FuseOperations(pyfuse3.Operations):
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
         ino = self._ino(inode)
         if name.startswith(VIRTUAL_PREFIXES):
-            identity = msgspec.structs.replace(self._identity, slow_because=self.session.why_plain)
-            return await virtual_xattr(self._client, identity, ino, name)
+            return await self._introspection.value(ino, name, ctx.uid)
         return await self._client.getxattr(ino, name)
 
     @answered

@@ -1,15 +1,22 @@
-"""What a mount says of itself and of its inodes, as virtual extended attributes.
+"""What a mount says of itself and of its inodes, as virtual extended attributes, all of them JSON.
 
-`user.dfs.mount` (of any inode) is JSON that says which mount this is; commands find the cluster and
-the process by it. `user.dfs.info` is JSON of the inode's record and extents. Both are read-only,
-never listed, and also served without the prefix `user.`, which the kernel refuses for symlinks and
-devices (xattr(7)).
+    user.dfs.mount      which mount this is; commands find the cluster and the process by it
+    user.dfs.info       the inode's record and extents
+    user.dfs.stats      what the mount has done and does (`statistics`)
+    user.dfs.profile.5  begins to look for 5 s where its time goes (`profiler`)
+    user.dfs.profile    how far that is, then what it found
+
+All but `info` are the same of any inode. They are read-only, never listed, and also served without
+the prefix `user.`, which the kernel refuses for symlinks and devices (xattr(7)), and with `system.`
+instead: then it does not look at the inode's permissions, for which it would have to ask this
+mount, and the mount perhaps a server that does not answer.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import time
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,6 +25,8 @@ from dfs.core.messages import ExtentsReply, ReadExtents
 from dfs.core.placement import servers_for
 from dfs.errors import FsError
 from dfs.limits import XATTR_VALUE_BYTES_MAX
+from dfs.mount.profiler import Profiler
+from dfs.mount.statistics import REQUESTS, MountStatistics, tap_figures
 from dfs.mountpoint import printable
 from dfs.version import version
 
@@ -25,9 +34,10 @@ if TYPE_CHECKING:
     from dfs.client.client import Client
     from dfs.config import MountConfig
     from dfs.core.namespace.records import Extent, Inode
+    from dfs.mount.fusetap.session import FuseSession
     from dfs.types import InodeId
 
-VIRTUAL_PREFIXES = (b"user.dfs.", b"dfs.")
+VIRTUAL_PREFIXES = (b"user.dfs.", b"dfs.", b"system.dfs.")
 EXTENTS_SHOWN = 128
 """More would not fit into an attribute's value."""
 PAGES_READ_MAX = 50
@@ -84,6 +94,13 @@ class ExtentPlace(msgspec.Struct, frozen=True, omit_defaults=True):
     """Indices into `InodeReport.servers`, best first."""
 
 
+class ProfileBegun(msgspec.Struct, frozen=True):
+    """A profile is being taken."""
+
+    number: int
+    """By which to know it in `ProfileState`."""
+
+
 class InodeReport(msgspec.Struct, frozen=True, kw_only=True):
     """What `dfs info` shows."""
 
@@ -96,25 +113,76 @@ class InodeReport(msgspec.Struct, frozen=True, kw_only=True):
     servers: tuple[ServerPlace, ...]
 
 
-async def virtual_xattr(
-    client: Client, identity: MountIdentity, ino: InodeId, name: bytes
-) -> bytes:
-    """The value, JSON. Raises FsError(ENODATA) for any other name under the prefixes."""
-    short = name.removeprefix(b"user.")
-    if short == b"dfs.mount":
-        current = msgspec.structs.replace(identity, session=client.session_id)
-        return msgspec.json.encode(current)
-    if short == b"dfs.info":
-        return await _encoded_report(client, ino)
-    raise FsError(errno.ENODATA)
+class Introspection:
+    """What one mount says."""
+
+    def __init__(self, client: Client, identity: MountIdentity, session: FuseSession) -> None:
+        self._client = client
+        self._identity = identity
+        self._session = session
+        # The request that asks is one.
+        self.profiler = Profiler(has_work=lambda: REQUESTS.in_work_count > 0)
+
+    async def value(self, ino: InodeId, name: bytes, uid: int) -> bytes:
+        """The value of a virtual attribute, for this user. Raises FsError: ENODATA for any other
+        name under the prefixes; EPERM, EBUSY, EINVAL of a profile."""
+        value = msgspec.json.encode(await self._answer(ino, _short(name), uid))
+        assert len(value) <= XATTR_VALUE_BYTES_MAX
+        return value
+
+    async def _answer(self, ino: InodeId, short: bytes, uid: int) -> msgspec.Struct:
+        if short == b"mount":
+            return self.identity
+        if short == b"info":
+            return inode_report(self._client, *await _extents_of(self._client, ino))
+        if short == b"stats":
+            return self._statistics()
+        if short.split(b".")[0] == b"profile":
+            return self._profile(short, uid)
+        raise FsError(errno.ENODATA)
+
+    @property
+    def identity(self) -> MountIdentity:
+        """As of now."""
+        return msgspec.structs.replace(
+            self._identity,
+            session=self._client.session_id,
+            slow_because=self._session.why_plain,
+        )
+
+    def _statistics(self) -> MountStatistics:
+        requests = REQUESTS.figures(asking="getxattr")
+        tap = self._session.tap
+        return MountStatistics(
+            pid=self._identity.pid,
+            session=self._client.session_id,
+            age_s=round(REQUESTS.age_s, 6),
+            cpu_s=round(time.process_time(), 3),
+            slow_because=self._session.why_plain,
+            tap=None if tap is None else tap_figures(tap.status()),
+            in_work_count=sum(each.in_work_count for each in requests.values()),
+            requests=requests,
+            client=self._client.statistics(),
+        )
+
+    def _profile(self, short: bytes, uid: int) -> msgspec.Struct:
+        """Looks at what other users' requests make it do, so not for everybody."""
+        if uid not in (0, os.geteuid()):
+            raise FsError(errno.EPERM)
+        wanted = short.removeprefix(b"profile").removeprefix(b".")
+        if not wanted:
+            return self.profiler.state
+        if not wanted.isdigit():
+            raise FsError(errno.EINVAL)
+        # Short enough that whoever reads it has room for it at the first try: the second would find
+        # it running.
+        return ProfileBegun(self.profiler.start(int(wanted)))
 
 
-async def _encoded_report(client: Client, ino: InodeId) -> bytes:
-    inode, extents = await _extents_of(client, ino)
-    report = inode_report(client, inode, extents)
-    value = msgspec.json.encode(report)
-    assert len(value) <= XATTR_VALUE_BYTES_MAX
-    return value
+def _short(name: bytes) -> bytes:
+    """Without any of the prefixes."""
+    prefix = next(prefix for prefix in VIRTUAL_PREFIXES if name.startswith(prefix))
+    return name[len(prefix) :]
 
 
 async def _extents_of(client: Client, ino: InodeId) -> tuple[Inode, list[Extent]]:

@@ -12,7 +12,6 @@ the caller's op stream to find out (I8). Nothing is sent twice from here.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -24,9 +23,11 @@ from dfs.core.messages import Failure
 from dfs.core.packets import Packet, Payload, encode_packet
 from dfs.errors import DfsError, Disconnected, RemoteProtocolError, UserError
 from dfs.limits import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S
+from dfs.rpc.call_counts import CallCounts
 from dfs.rpc.link import Link
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Awaitable, Callable
     from types import TracebackType
 
@@ -180,9 +181,9 @@ class _Attempt:
 class RpcClient(Generic[R]):
     """Calls a server. Use as `async with client:`; its tasks end with the block.
 
-    `calls_sent` counts requests by the name of their class. `before_close` is
-    awaited before a link is closed: the other side cannot notice earlier. It sees the link end in
-    order when this process dies, or is leaving (`is_leaving`), and else that it broke.
+    `before_close` is awaited before a link is closed: the other side cannot notice earlier. It sees
+    the link end in order when this process dies, or is leaving (`is_leaving`), and else that it
+    broke.
     """
 
     def __init__(
@@ -197,7 +198,7 @@ class RpcClient(Generic[R]):
         self._before_close = before_close
         self.is_leaving = False
         self.address = address
-        self.calls_sent: Counter[str] = Counter()
+        self.call_counts = CallCounts()
         self._network = environment.network
         self._reply_type = reply_type
         self._link: _CallLink[R] | None = None
@@ -205,6 +206,11 @@ class RpcClient(Generic[R]):
         self._nursery: trio.Nursery | None = None
         self._nursery_manager = trio.open_nursery()
         self._is_closed = False
+
+    @property
+    def calls_sent(self) -> Counter[str]:
+        """Requests so far, by the name of their class."""
+        return self.call_counts.sent
 
     async def __aenter__(self) -> RpcClient[R]:
         assert self._nursery is None, "a client is used once"
@@ -244,8 +250,11 @@ class RpcClient(Generic[R]):
         link = self._link
         if link is None or link.is_closed:
             link = await self._connected()
-        self.calls_sent[type(request).__name__] += 1
+        name = type(request).__name__
+        self.call_counts.sent[name] += 1
+        sent_s = trio.current_time()
         packet = await link.call(request, payload, timeout_s)
+        self.call_counts.note_answer(name, trio.current_time() - sent_s)
         if isinstance(packet.message, Failure):
             raise error_of(packet.message)
         return packet.message, packet.payload

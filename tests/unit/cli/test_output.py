@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
 from dfs.cli.output import (
+    live_output,
     print_json,
+    print_json_line,
     print_table,
     progress_bar,
     progress_line,
     size_text,
     span_text,
+    table_of,
 )
 from dfs.types import SpaceUsage
 
@@ -53,6 +57,36 @@ def test_tables_keep_every_column_and_no_markup(capsys: pytest.CaptureFixture[st
     assert "[red]a" in said
     assert long in said
     assert ">size" not in said
+
+
+def test_a_row_of_documents_has_one_in_each_line(
+    capsysbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    for number in range(3):
+        print_json_line(b'{"number":%d}' % number)
+    lines = capsysbinary.readouterr().out.splitlines()
+    assert [json.loads(line)["number"] for line in lines] == [0, 1, 2]
+
+
+def test_pipes_see_everything_that_was_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    with live_output() as show:
+        for number in range(3):
+            show(table_of(["name", ">size"], [[f"row{number}", "x" * 90]]))
+    said = capsys.readouterr().out
+    assert [said.count(f"row{number}") for number in range(3)] == [1, 1, 1]
+    assert "\x1b" not in said
+
+
+def test_a_terminal_sees_the_newest_in_one_place(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    with live_output() as show:
+        for number in range(2):
+            show(table_of(["name"], [[f"row{number}"]]))
+    said = capsys.readouterr().out
+    assert said.index("row0") < said.index("\x1b[1A") < said.index("row1")
 
 
 def test_progress_is_not_for_pipes(capsys: pytest.CaptureFixture[str]) -> None:

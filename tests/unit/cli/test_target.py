@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dfs.cli import target as target_module
-from dfs.cli.target import ask_mount, resolve_target, split_subdirectory
+from dfs.cli.target import (
+    ask_mount,
+    mount_attribute,
+    resolve_target,
+    split_subdirectory,
+)
 from dfs.cluster.directory import ClusterDirectory, ClusterSettings
 from dfs.errors import UserError
 
@@ -66,6 +71,37 @@ def test_a_mount_that_does_not_answer(
         UserError, match="dfs umount" if number == errno.ENOTCONN else str(tmp_path)
     ):
         resolve_target(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("number", "is_mount", "words"),
+    [
+        (errno.EBUSY, True, "come again"),
+        (errno.ENODATA, True, "an older dfs"),
+        (errno.EOPNOTSUPP, True, "an older dfs"),
+        (errno.EOPNOTSUPP, False, "not on a dfs mount"),
+        (errno.ENOENT, False, "No such file"),
+        (errno.EIO, True, "Input/output error"),
+        (errno.ENOTCONN, False, "the mount is dead"),
+    ],
+)
+def test_an_attribute_that_cannot_be_had(
+    monkeypatch: pytest.MonkeyPatch, number: int, is_mount: bool, words: str
+) -> None:
+    def getxattr(path: str, name: str) -> bytes:
+        if name == "user.dfs.mount" and is_mount:
+            return b'{"pid": 1, "addresses": [], "mountpoint": "/m"}'
+        raise OSError(number, os.strerror(number), path)
+
+    monkeypatch.setattr(os, "getxattr", getxattr)
+    with pytest.raises(UserError, match=words) as caught:
+        mount_attribute("/m", "system.dfs.x", refusals={errno.EBUSY: "come again"})
+    assert str(caught.value).startswith("/m: ")
+
+
+def test_an_attribute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getxattr", lambda path, name: f"{path} {name}".encode())
+    assert mount_attribute("/m", "system.dfs.x") == b"/m system.dfs.x"
 
 
 def test_anything_else_is_wrong_usage(tmp_path: Path) -> None:

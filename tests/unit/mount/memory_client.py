@@ -9,6 +9,7 @@ import os
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from dfs.client.statistics import ClientStatistics
 from dfs.core.messages import StatFsReply
 from dfs.core.namespace import ops
 from dfs.core.namespace.apply import apply
@@ -139,6 +140,9 @@ class MemoryClient:
         if inode is not None and (inode.is_directory or inode.nlink == 0):
             self.view.records.pop(inode_key(inode.ino), None)
         return inode
+
+    def statistics(self) -> ClientStatistics:
+        return ClientStatistics(dirty_bytes=len(self.contents))
 
     def attributes_good_s(self, ino: InodeId) -> float:
         return self.good_s

@@ -12,6 +12,7 @@ from pyfuse3 import FUSEError
 from dfs.errors import CorruptBlock, Disconnected, FsError, NoSpace
 from dfs.mount import answers
 from dfs.mount.answers import answered, errno_of
+from dfs.mount.statistics import REQUESTS
 
 
 @pytest.fixture(autouse=True)
@@ -56,3 +57,22 @@ async def test_a_wrapped_handler_raises_fuse_errors_only() -> None:
         with pytest.raises(FUSEError) as caught:
             await handler(error)
         assert caught.value.errno == number
+
+
+async def test_every_request_is_counted_however_it_ends() -> None:
+    @answered
+    async def counted_handler(error: Exception | None) -> int:
+        assert REQUESTS.figures()["counted_handler"].in_work_count == 1
+        if error is not None:
+            raise error
+        return 5
+
+    assert await counted_handler(None) == 5
+    for error in (FsError(errno.EPERM), FUSEError(errno.EXDEV)):
+        with pytest.raises(FUSEError):
+            await counted_handler(error)
+    with pytest.raises(AssertionError, match="a bug"):
+        await counted_handler(AssertionError("a bug"))
+    figures = REQUESTS.figures()["counted_handler"]
+    assert (figures.count, figures.in_work_count) == (4, 0)
+    assert 0 < figures.max_s <= figures.total_s

@@ -97,7 +97,8 @@ async def test_replies_and_payloads(world: tuple[Environment, str]) -> None:
             assert returned == payload
         reply, returned = await client.call(GetChunkStatus(), [b"a", bytearray(b"b"), b""])
         assert returned == b"ab"
-    assert client.calls_sent == {"GetChunkStatus": 8}
+    assert client.calls_sent == client.call_counts.answered == {"GetChunkStatus": 8}
+    assert client.call_counts.waited_ns["GetChunkStatus"] >= 0
 
 
 async def test_many_calls_at_once(world: tuple[Environment, str]) -> None:
