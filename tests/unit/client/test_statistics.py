@@ -59,7 +59,7 @@ async def test_promised_and_dirty_data_and_its_commit(
     async with cluster() as rig, rig.client() as client:
         directory = await client.mkdir(ROOT, b"d", 0o755, ROOT_USER)
         handle, _ = await client.create(directory.ino, b"f", 0o644, ROOT_USER)
-        await client.write(handle, 0, os.urandom(1000))
+        await client.write(handle, 0, os.urandom(5000))
         await client.flush(handle)
         closed = client.statistics()
         assert closed.promised_count == 1
