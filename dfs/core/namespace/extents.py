@@ -70,7 +70,7 @@ def commit_data(overlay: Overlay, op: CommitData) -> OpResult:
     if not inode.is_file:
         raise FsError(errno.EINVAL, "only files have content")
     pieces.check(op.pieces)
-    old, new = _plan(overlay, op)
+    old, new = _plan(overlay, op, inode)
     if not op.keeps_attributes:
         mode = access.mode_after_write(inode, op.credentials)
         inode = drop_capability(overlay, msgspec.structs.replace(inode, mode=mode))
@@ -91,7 +91,7 @@ def _check_lengths(view: View, lengths: dict[BlockId, int]) -> None:
             raise FsError(errno.EINVAL, f"block {block_id.hex()} has {ref.length} bytes")
 
 
-def _plan(view: View, op: CommitData) -> tuple[list[Extent], list[Extent]]:
+def _plan(view: View, op: CommitData, inode: Inode) -> tuple[list[Extent], list[Extent]]:
     """(old extents, what replaces them). Raises Divide when that would change too many records.
 
     A piece costs up to four records (its extent, a remainder behind it, its block's count and
@@ -100,7 +100,8 @@ def _plan(view: View, op: CommitData) -> tuple[list[Extent], list[Extent]]:
     """
     replaced_max = (OP_RECORDS_MAX - 2 - 4 * len(op.pieces)) // 3
     assert replaced_max > 4
-    old = _overlapped(view, op, replaced_max + 4)
+    # Nothing is looked for in a new file: without stored bytes there are no extents.
+    old = _overlapped(view, op, replaced_max + 4 if inode.stored_bytes else 0)
     new = pieces.replace_ranges(old, op.pieces)
     unchanged = set(new)
     replaced = [extent for extent in old if extent not in unchanged]
@@ -117,7 +118,7 @@ def _overlapped(view: View, op: CommitData, limit: int) -> list[Extent]:
     with Together(view) as reads:
         for piece in op.pieces:
             start, end = max(0, piece.offset - 1), piece.offset + piece.length + 1
-            for extent in _touching(reads, op.ino, start, end, limit):
+            for extent in _touching(reads, op.ino, start, end, limit) if limit else ():
                 found[extent.offset] = extent
             if piece.block_id:
                 reads.get(block_key(piece.block_id), BlockRef)
@@ -199,14 +200,8 @@ def _replace(
     `lengths`: plain bytes of the blocks that may be named for the first time.
     """
     added, dropped = _count_references(new), _count_references(old)
-    with Together(overlay) as reads:
-        for block_id in added | dropped:
-            reads.get(block_key(block_id), BlockRef)
-    # Additions first: a block that moves within the file must not pass through the garbage queue.
-    for block_id, count in (added - dropped).items():
-        add_reference(overlay, block_id, _block_length(overlay, block_id, lengths), count=count)
-    for block_id, count in (dropped - added).items():
-        drop_reference(overlay, block_id, count=count)
+    if added or dropped:
+        _refer(overlay, added, dropped, lengths)
     kept = set(new)
     for extent in old:
         if extent not in kept:
@@ -219,6 +214,22 @@ def _replace(
     if inode.stored_bytes + growth < 0:
         raise damaged(f"inode {inode.ino} counts {inode.stored_bytes} stored bytes")
     return msgspec.structs.replace(inode, stored_bytes=inode.stored_bytes + growth)
+
+
+def _refer(
+    overlay: Overlay,
+    added: Counter[BlockId],
+    dropped: Counter[BlockId],
+    lengths: dict[BlockId, int],
+) -> None:
+    with Together(overlay) as reads:
+        for block_id in added | dropped:
+            reads.get(block_key(block_id), BlockRef)
+    # Additions first: a block that moves within the file must not pass through the garbage queue.
+    for block_id, count in (added - dropped).items():
+        add_reference(overlay, block_id, _block_length(overlay, block_id, lengths), count=count)
+    for block_id, count in (dropped - added).items():
+        drop_reference(overlay, block_id, count=count)
 
 
 def _block_length(overlay: Overlay, block_id: BlockId, lengths: dict[BlockId, int]) -> int:
