@@ -5,8 +5,6 @@
     asked     | when it is durable          | yes: none is sent while anything is owed
     a commit  | when it is durable          | no, if the file is this client's alone
 
-What is done here waits a moment for more, unless somebody waits for it: nobody else can tell.
-
 Closed inodes (`release`) travel with the next ops, or by themselves when none come. Between sending
 a release and its answer the inode must not be opened: see `hold_again`. What is open under a lease
 has to be held when that is gone (`owe_hold`): whatever tells of the latter tells the former.
@@ -50,12 +48,7 @@ logger = logging.getLogger(__name__)
 
 RELEASE_IDLE_S: Final = 1.0
 RELEASES_PER_MESSAGE_MAX: Final = 1000
-GATHER_S: Final = 0.01
-"""How long ops that were done here wait for more of them."""
-GATHER_OPS_MAX: Final = 256
-"""So many unanswered ops wait for no more."""
 RETRY_PAUSE_S: Final = 0.1
-INFINITY: Final = float("inf")
 WANTED_PER_MESSAGE_MAX: Final = 1000
 
 
@@ -93,8 +86,6 @@ class OpStream:
         self.keep_promises: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
         """Makes durable what others are to find of files that were closed."""
         self.extents_of: ExtentsOf = lambda _: None
-        self._send_at_s = INFINITY
-        """When the next message goes out, if the journal is not empty."""
         self._wake = trio.Event()
         self._room = trio.Event()
         self._begun: dict[JournalEntry, bool] = {}
@@ -192,8 +183,7 @@ class OpStream:
         result, touched = done
         if touched:
             self._newest_done = self.journal.add_done(op, touched, result)
-            is_enough = len(self.journal) >= GATHER_OPS_MAX
-            self._send_by(trio.current_time() + (0 if is_enough else GATHER_S))
+            self._wake.set()
         return result
 
     async def settled(self) -> None:
@@ -204,7 +194,6 @@ class OpStream:
         if entry is None or entry.is_over:
             return
         event = self._answered.setdefault(entry, trio.Event())
-        self._send_by(trio.current_time())
         with trio.move_on_after(self._session.patience_s):
             await event.wait()
         if not entry.is_over:
@@ -214,7 +203,7 @@ class OpStream:
         """Give an op its place in the stream, now. `outcome` must follow."""
         entry = self.journal.add(op, has_hold=has_hold)
         self._answered[entry] = trio.Event()
-        self._send_by(trio.current_time())
+        self._wake.set()
         return entry
 
     async def outcome(self, entry: JournalEntry) -> OpResult:
@@ -294,8 +283,6 @@ class OpStream:
             await self._wait_for_work()
             link = await self._session.wait_link(float("inf"))
             batch = self.journal.next_batch()
-            if not self.journal.has_unsent:
-                self._send_at_s = INFINITY
             releases = list(self._pending_releases)[:RELEASES_PER_MESSAGE_MAX]
             for ino in releases:
                 del self._pending_releases[ino]
@@ -306,24 +293,15 @@ class OpStream:
             finally:
                 for ino in releases:
                     self._releases_under_way.pop(ino).set()
-            if self.journal.has_unanswered:
-                self._send_by(trio.current_time())
 
     async def _wait_for_work(self) -> None:
-        while (due_s := self._due_s()) > trio.current_time():
+        while len(self.journal) == 0:
+            due_s = min(self._pending_releases.values(), default=float("inf"))
+            if due_s <= trio.current_time():
+                return
             self._wake = trio.Event()
             with trio.move_on_at(due_s):
                 await self._wake.wait()
-
-    def _due_s(self) -> float:
-        if len(self.journal) == 0:
-            self._send_at_s = INFINITY
-        return min(self._send_at_s, min(self._pending_releases.values(), default=INFINITY))
-
-    def _send_by(self, time_s: float) -> None:
-        if time_s < self._send_at_s:
-            self._send_at_s = time_s
-            self._wake.set()
 
     async def _send(
         self, link: MetaLink, batch: tuple[NumberedOp, ...], releases: tuple[InodeId, ...]

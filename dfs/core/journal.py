@@ -78,15 +78,6 @@ class OpJournal:
         return len(self._waiting) + len(self._sent)
 
     @property
-    def has_unsent(self) -> bool:
-        return bool(self._waiting)
-
-    @property
-    def has_unanswered(self) -> bool:
-        """Of those that were sent."""
-        return bool(self._sent)
-
-    @property
     def owed_count(self) -> int:
         """Of these, ops that were done by the client already."""
         return sum(entry.is_foreseen for entry in (*self._sent, *self._waiting))

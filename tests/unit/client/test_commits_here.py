@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from dfs.client import op_stream
 from dfs.errors import Fenced
 from dfs.limits import INLINE_BYTES_MAX
 from tests.unit.client.rig import META, ROOT_USER
@@ -90,7 +89,7 @@ async def test_a_new_file_replaces_another_without_waiting() -> None:
         await client.write(handle, 0, b"new")
         await client.rename(own, b"f.new", own, b"f", 0, ROOT_USER)
         await client.release(handle)
-        assert client.meta.ops.journal.has_unanswered or client.meta.ops.journal.has_unsent
+        assert len(client.meta.ops.journal) > 0
         gate.set()
         assert await content(other, own, b"f") == b"new"
 
@@ -168,7 +167,7 @@ async def test_the_link_is_lost_before_the_answer() -> None:
         gate = close_gate(rig)
         await client.write(handle, 0, b"data")
         await client.flush(handle)
-        await trio.sleep(2 * op_stream.GATHER_S)
+        await trio.sleep(0.1)
         rig.network.break_at[META] = 0
         rig.network.gates.pop(META)
         gate.set()

@@ -132,23 +132,6 @@ async def test_so_many_ops_are_owed_and_no_more(monkeypatch: pytest.MonkeyPatch)
         assert len(await names_in(client, own)) == 12
 
 
-async def test_ops_that_nobody_waits_for_are_gathered() -> None:
-    """Goal: a message for many of them; none waits for long, and whoever waits need not."""
-    async with own_directory() as (_, client, own):
-        sent = client.meta.calls_sent["ApplyOps"]
-        for number in range(100):
-            await client.mkdir(own, b"%d" % number, 0o755, ROOT_USER)
-            await trio.sleep(op_stream.GATHER_S / 10)
-        assert 5 <= client.meta.calls_sent["ApplyOps"] - sent <= 12
-        await client.mkdir(own, b"last", 0o755, ROOT_USER)
-        started_s = trio.current_time()
-        await client.sync()
-        assert trio.current_time() == started_s
-        await client.mkdir(own, b"alone", 0o755, ROOT_USER)
-        await trio.sleep(2 * op_stream.GATHER_S)
-        assert not client.meta.records.owed
-
-
 async def test_what_may_wait_for_others_is_sent_when_nothing_is_owed() -> None:
     """Goal: else others could wait for what is behind it. Method: an op that is never done here
     follows one that is; until it has its answer none is done here."""
