@@ -90,12 +90,16 @@ class Changer:
 
     def _sync(self) -> None:
         count = len(self.trees) - 1
-        descriptor = os.open(self._root, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_directory(self._root)
         self.synced_count = count
+
+
+def sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_tree(root: Path) -> Tree:
@@ -108,6 +112,7 @@ def test_a_killed_mount_loses_only_the_end(cluster: Cluster) -> None:
     for number in range(ROUNDS):
         root = cluster.mountpoint / f"round-{number}"
         root.mkdir()
+        sync_directory(cluster.mountpoint)
         changer = Changer(root, number)
         worker = threading.Thread(target=changer.run)
         worker.start()
