@@ -82,7 +82,7 @@ BUGS = (
 """,
                 """
     for block_id, count in (dropped - added).items():
-        if not new:
+        if not added:
             drop_reference(overlay, block_id, count=count)
 """,
             ),
