@@ -208,6 +208,7 @@ BUGS = (
         (
             "alone",
             "fights",
+            "crossings",
         ),
         (
             Change(
@@ -336,6 +337,7 @@ BUGS = (
         "I4",
         (
             "fights",
+            "crossings",
             "alone",
         ),
         (
@@ -415,6 +417,7 @@ BUGS = (
         "I4",
         (
             "fights",
+            "crossings",
             "alone",
         ),
         (
