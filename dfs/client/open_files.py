@@ -283,7 +283,10 @@ class OpenFiles:
         self._files[record.ino] = file
         file.user_count = 1
         file.is_leased, file.is_held = is_leased, not is_leased
-        file.note_extents(record, 0, FILE_BYTES_MAX, ())
+        file.note(record)
+        if record.data_version == 0:
+            # Others may have written it before this client heard that it is there.
+            file.extents.learn(0, FILE_BYTES_MAX, ())
         return file
 
     def let_go(self, file: OpenFile) -> None:

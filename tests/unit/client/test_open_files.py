@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 import trio
 import trio.testing
 
-from dfs.client.open_files import OpenFile
+from dfs.client.open_files import OpenFile, OpenFiles
 from dfs.core.namespace.ops import Piece
 from dfs.core.namespace.records import Inode
 from dfs.errors import FsError
@@ -44,6 +45,20 @@ def test_an_overtaken_answer_hides_nothing() -> None:
     file.note_extents(record(3, 10), 0, 100, ())
     assert file.extents.data_version == 4
     assert file.extents.unknown(0, 20) == []
+
+
+@pytest.mark.parametrize(("version", "unknown"), [(0, []), (1, [(0, 100)])])
+def test_of_a_new_file_that_others_have_written_nothing_is_known(
+    version: int, unknown: list[tuple[int, int]]
+) -> None:
+    """Goal: the answer to a create may be told late, with the file as it is then. Seed: fights 5."""
+    files = OpenFiles()
+    ops = SimpleNamespace(is_released=lambda _: False)
+    settings = SimpleNamespace(block_bytes=BLOCK)
+    files.attach(SimpleNamespace(ops=ops, settings=settings))  # type: ignore[arg-type]
+    file = files.adopt(record(version, 10 * version), is_leased=True)
+    assert file.extents.unknown(0, 100) == unknown
+    assert file.size == 10 * version
 
 
 def test_attributes_show_what_is_dirty() -> None:
