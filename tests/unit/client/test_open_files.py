@@ -51,7 +51,7 @@ def test_an_overtaken_answer_hides_nothing() -> None:
 def test_of_a_new_file_that_others_have_written_nothing_is_known(
     version: int, unknown: list[tuple[int, int]]
 ) -> None:
-    """Goal: the answer to a create may be told late, with the file as it is then. Seed: fights 5."""
+    """Goal: the answer to a create may come late, with the file as it is then. Seed: fights 5."""
     files = OpenFiles()
     ops = SimpleNamespace(is_released=lambda _: False)
     settings = SimpleNamespace(block_bytes=BLOCK)
