@@ -26,7 +26,7 @@ def table(results: Results, targets: Sequence[Target]) -> Table:
     ratios = ["ratio"] if len(others) == 1 else [f"{first} / {other}" for other in others]
     rows = summary(results, targets)
     is_explained = any(row["less_is_better"] for row in rows)
-    made = Table(caption=f"{LESS} less is better" if is_explained else None)
+    made = Table(caption=f"{LESS} less is better, in the ratio too" if is_explained else None)
     for heading in ("workload", "unit", first, *others, *ratios):
         made.add_column(heading, justify="left" if heading in ("workload", "unit") else "right")
     for row in rows:

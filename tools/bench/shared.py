@@ -60,12 +60,26 @@ class Change:
 
 def shared(first: Path, second: Path, scale: Scale) -> Iterator[Figure]:
     """`first` and `second` are the same empty directory, seen through two mounts."""
-    wait_until_seen(second)
-    for name, prepare in CHANGES.items():
-        yield from _staleness(name, prepare, first, second, scale.shared_changes)
-    yield _lost_appends(first / "appends", second / "appends")
+    parts: dict[str, Iterator[Figure]] = {
+        name: _staleness(name, prepare, first, second, scale.shared_changes)
+        for name, prepare in CHANGES.items()
+    }
+    parts["appends"] = _lost_appends(first / "appends", second / "appends")
     for kind in ("rename", "overwrite"):
-        yield _ping_pong(kind, first, second, scale.token_rounds)
+        parts[f"ping-pong by {kind}"] = _ping_pong(kind, first, second, scale.token_rounds)
+    yield from _all_parts(parts)
+
+
+def _all_parts(parts: dict[str, Iterator[Figure]]) -> Iterator[Figure]:
+    """The figures of all that do not fail. Raises OSError at the end if some do, naming them."""
+    problems: list[str] = []
+    for name, figures in parts.items():
+        try:
+            yield from figures
+        except OSError as error:
+            problems.append(f"{name}: {error}")
+    if problems:
+        raise OSError("; ".join(problems))
 
 
 def wait_until_seen(path: Path) -> None:
@@ -197,7 +211,7 @@ CHANGES: dict[str, Callable[[Path, Path], AbstractContextManager[Change]]] = {
 # ── two processes ────────────────────────────────────────────────────────────────────────────────
 
 
-def _lost_appends(mine: Path, other: Path) -> Figure:
+def _lost_appends(mine: Path, other: Path) -> Iterator[Figure]:
     mine.touch()
     wait_until_seen(other)
     in_two_processes(partial(append_records, mine, "a"), partial(append_records, other, "b"))
@@ -207,14 +221,14 @@ def _lost_appends(mine: Path, other: Path) -> Figure:
     lost = expected - _records_in(mine)
     while lost and time.perf_counter() < deadline_s:
         lost = expected - _records_in(mine)
-    return Figure("appends of two mounts", "records lost", len(lost))
+    yield Figure("appends of two mounts", "records lost", len(lost))
 
 
 def _records_in(path: Path) -> set[bytes]:
     return set(path.read_bytes().splitlines(keepends=True))
 
 
-def _ping_pong(kind: str, first: Path, second: Path, rounds: int) -> Figure:
+def _ping_pong(kind: str, first: Path, second: Path, rounds: int) -> Iterator[Figure]:
     mine, other = first / f"token-{kind}", second / f"token-{kind}"
     mine.write_bytes(token(0))
     wait_until_seen(other)
@@ -222,4 +236,4 @@ def _ping_pong(kind: str, first: Path, second: Path, rounds: int) -> Figure:
     seconds = in_two_processes(
         partial(pass_token, mine, kind, turns[::2]), partial(pass_token, other, kind, turns[1::2])
     )
-    return Figure(f"ping-pong by {kind}", "ms", 1000 * seconds / rounds)
+    yield Figure(f"ping-pong by {kind}", "ms", 1000 * seconds / rounds)

@@ -102,7 +102,7 @@ def test_the_table_says_what_failed_and_where_less_is_better(good_and_bad: list[
     made = table(results, good_and_bad)
     cells = [list(column.cells) for column in made.columns]
     assert cells == [["before", "after"], ["ms ↓"] * 2, ["2", "4"], ["2", "failed"], ["1.000", "–"]]
-    assert made.caption == "↓ less is better"
+    assert made.caption == "↓ less is better, in the ratio too"
 
 
 def test_a_failure_of_a_rival_is_a_result_and_one_of_ours_is_an_error(

@@ -12,11 +12,12 @@ import pytest
 from tools.bench import peers, shared
 from tools.bench.measure import SHARED, measure, summary
 from tools.bench.peers import RECORDS, in_two_processes, pass_token, token
-from tools.bench.shared import Change
+from tools.bench.shared import Change, Figure
 from tools.bench.targets import Target
 from tools.bench.workloads import Scale
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -85,8 +86,19 @@ def test_lost_records_are_counted(
     monkeypatch.setattr(shared, "append_records", forget)
     monkeypatch.setattr(shared, "in_two_processes", lambda *works: [work() for work in works])
     monkeypatch.setattr(shared, "GIVE_UP_S", 0.0)
-    figure = shared._lost_appends(views[0] / "file", views[1] / "file")
+    (figure,) = shared._lost_appends(views[0] / "file", views[1] / "file")
     assert figure.value == RECORDS
+
+
+def test_a_part_that_fails_does_not_hide_the_others() -> None:
+    def fails() -> Iterator[Figure]:
+        yield Figure("first", "ms", 1.0)
+        raise OSError("gone")
+
+    parts = shared._all_parts({"bad": fails(), "good": iter([Figure("second", "ms", 2.0)])})
+    assert [next(parts).row, next(parts).row] == ["first", "second"]
+    with pytest.raises(OSError, match=r"^bad: gone$"):
+        next(parts)
 
 
 def die(_path: Path) -> None:
