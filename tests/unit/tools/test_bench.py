@@ -4,11 +4,13 @@ directory."""
 from __future__ import annotations
 
 import json
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
 
+from tools.bench import measure as measuring
 from tools.bench import workloads
 from tools.bench.__main__ import main
 from tools.bench.content import random_bytes, small_tree, text_bytes
@@ -115,3 +117,30 @@ def test_a_failure_of_a_rival_is_a_result_and_one_of_ours_is_an_error(
     assert result.exit_code == 1
     assert "git failed: [Errno 5] Input/output error" in result.output
     assert "shared skipped, it needs two mounts" in result.output
+
+
+def test_what_hangs_in_a_mount_made_for_the_run_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aborted: list[Path] = []
+    gave_up = threading.Event()
+
+    def abort(mountpoint: Path) -> None:
+        aborted.append(mountpoint)
+        if len(aborted) == 2:
+            gave_up.set()
+
+    def hangs(_directory: Path, _scale: Scale) -> Iterator[Figure]:
+        gave_up.wait()
+        raise OSError(103, "Software caused connection abort")
+        yield
+
+    monkeypatch.setattr(measuring, "WORKLOAD_PATIENCE_S", 0.0)
+    monkeypatch.setattr(measuring, "abort", abort)
+    monkeypatch.setitem(WORKLOADS, "git", hangs)
+    first, second = tmp_path / "a", tmp_path / "b"
+    first.mkdir()
+    target = Target("hanging", (first, second), is_rival=True)
+    results = measure([target], ["git"], 1, Scale.quick(), say=lambda _: None)
+    assert aborted == [first, second]
+    assert [failure.workload for failure in results.failures] == ["git"]
