@@ -27,8 +27,8 @@ posix: $(PYTHON) ## every system call on a real mount: needs root
 	then unshare --mount $(PYTHON) -m pytest tests/posix; \
 	else echo "no tests/posix yet: POSIX meaning is compared with a local directory in tests/property, and on a mount in tests/cluster"; fi
 
-bench: $(PYTHON) ## DIR=mount point [AGAINST=directory]
-	$(PYTHON) -m tools.bench $(if $(AGAINST),--against $(AGAINST)) $(if $(DIR),$(DIR),$(error say which mount point: make bench DIR=...))
+bench: $(PYTHON) ## DIR=mount point|dfs [AGAINST="directory moosefs ..."]
+	$(PYTHON) -m tools.bench $(foreach one,$(AGAINST),--against $(one)) $(if $(DIR),$(DIR),$(error say which mount point: make bench DIR=...))
 
 lock: ## resolve the dependencies anew
 	tools/lock

@@ -15,7 +15,7 @@ import subprocess
 import tarfile
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from tools.bench.content import digest, random_bytes, small_tree, text_bytes
 
@@ -36,14 +36,16 @@ class Scale:
     stream_bytes: int
     random_operations: int
     synced_operations: int
+    shared_changes: int
+    token_rounds: int
 
     @classmethod
     def full(cls) -> Scale:
-        return cls(6000, 2000, 256 * MIB, 2000, 300)
+        return cls(6000, 2000, 256 * MIB, 2000, 300, 20, 100)
 
     @classmethod
     def quick(cls) -> Scale:
-        return cls(200, 100, 8 * MIB, 100, 20)
+        return cls(200, 100, 8 * MIB, 100, 20, 5, 20)
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,10 @@ class Sample:
     unit: str
     amount: float
     seconds: float
+    is_less_better: ClassVar[bool] = False
 
     @property
-    def rate(self) -> float:
+    def value(self) -> float:
         return self.amount / max(self.seconds, 1e-9)
 
 
