@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from dfs.client.appender import Appender
 from dfs.client.block_cache import BlockCache
 from dfs.client.chunk_links import ChunkLinks
 from dfs.client.directory import DirectoryHandle, Listing
@@ -85,6 +86,7 @@ class Client(NamespaceCalls):
         self._reader = Reader(self.meta, self._fetcher)
         uploader = Uploader(environment, self.meta, self._links, config)
         self._flusher = Flusher(environment, self.meta, uploader, self._files, self._cache, config)
+        self._appender = Appender(environment, self.meta, uploader, self._flusher)
         self._answers = AnswerCounts()
         self.meta.leases.commit_data = self._flusher.commit_data
         self.meta.ops.keep_promises = self._flusher.keep_promises
@@ -273,18 +275,12 @@ class Client(NamespaceCalls):
         who = writer or handle.credentials
         if handle.is_appending:
             async with handle.file.appending:
-                await self._write_steps(handle.file, await self._end_of(handle.file), data, who)
+                await self._appender.append(handle.file, data, who)
         else:
             await self._write_steps(handle.file, offset, data, who)
         if handle.is_synchronous:
             await self.fsync(handle)
         return len(data)
-
-    async def _end_of(self, file: OpenFile) -> int:
-        """Where an append begins: asked anew unless this client is writing the file."""
-        if file.dirty.is_clean:
-            return (await self.getattr(file.ino)).size
-        return file.size
 
     async def _write_steps(
         self, file: OpenFile, offset: int, data: bytes | memoryview, who: Credentials

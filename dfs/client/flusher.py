@@ -22,11 +22,11 @@ import trio
 
 from dfs.client.failures import copy_of
 from dfs.client.open_files import NEVER
-from dfs.client.upload import Upload, commit_of
+from dfs.client.upload import FlushTicket, Upload, commit_of
 from dfs.core.namespace.access import mode_after_write
 from dfs.core.pending import commit_group
 from dfs.errors import DfsError, Fenced, FsError, Overloaded
-from dfs.limits import DIRTY_AGE_S, MIB, UPLOADS_IN_FLIGHT_MAX
+from dfs.limits import DIRTY_AGE_S, FILE_BYTES_MAX, MIB, UPLOADS_IN_FLIGHT_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -50,17 +50,6 @@ UPLOAD_AGAIN_S: Final = 0.5
 AGE_CHECK_S: Final = DIRTY_AGE_S / 4
 _KEPT_ON = (errno.ENOSPC, errno.EDQUOT)
 """Refusals that may go away: the data stays dirty while the file is open."""
-
-
-class FlushTicket:
-    """Someone waits for a round. `takes_rest`: everything dirty, not only what is uploading."""
-
-    __slots__ = ("error", "is_over", "takes_rest")
-
-    def __init__(self, *, takes_rest: bool) -> None:
-        self.takes_rest = takes_rest
-        self.error: DfsError | None = None
-        self.is_over = trio.Event()
 
 
 class Flusher:
@@ -117,10 +106,34 @@ class Flusher:
 
         Raises what keeps older dirty data from leaving when there is no room: ENOSPC, Disconnected.
         """
+        await self._wait_to_write(file, len(data))
+        self._take(file, offset, data, who)
+
+    async def append_here(self, file: OpenFile, data: bytes | memoryview, who: Credentials) -> bool:
+        """Append to a file that is this client's alone: until others hear of it nobody can move its
+        end. False: not now. Raises as `write`."""
+        await self._wait_to_write(file, len(data))
+        records = self._session.records
+        record = records.inode(file.ino) if records.is_exclusive(file.ino) else None
+        if record is None or not self._session.ops.may_do_here or file.has_problem:
+            return False
+        file.note(record)
+        if file.size + len(data) > FILE_BYTES_MAX:
+            raise FsError(errno.EFBIG)
+        self._take(file, file.size, data, who)
+        is_promised = self.promise(file)
+        assert is_promised, "else a recall would not wait for it"
+        return True
+
+    async def _wait_to_write(self, file: OpenFile, byte_count: int) -> None:
         # A writer that never waits would keep the uploads from starting.
         await trio.lowlevel.checkpoint()
-        await self._wait_for_room(len(data))
+        await self._wait_for_room(byte_count)
         await file.wait_resized()
+
+    def _take(
+        self, file: OpenFile, offset: int, data: bytes | memoryview, who: Credentials
+    ) -> None:
         if file.dirty.live_bytes == 0:
             file.live_since_s = trio.current_time()
         for index in file.dirty.write(offset, data):

@@ -30,9 +30,8 @@ from dfs.limits import FILE_BYTES_MAX
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dfs.client.flusher import FlushTicket
     from dfs.client.session import MetaSession
-    from dfs.client.upload import Upload
+    from dfs.client.upload import FlushTicket, Upload
     from dfs.core.namespace.ops import Piece
     from dfs.core.namespace.records import Extent, Inode
     from dfs.core.pending import PendingBlock

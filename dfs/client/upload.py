@@ -1,4 +1,5 @@
-"""Pending blocks on their way to the cluster, and the op that makes them a file's content."""
+"""Pending blocks on their way to the cluster, who waits for them, and the op that makes them a
+file's content."""
 
 from __future__ import annotations
 
@@ -30,6 +31,17 @@ class Upload:
         """The delete_number that was known when the upload began; see CommitData."""
         self.error: DfsError | None = None
         self.is_dropped = False
+        self.is_over = trio.Event()
+
+
+class FlushTicket:
+    """Someone waits for a round. `takes_rest`: everything dirty, not only what is uploading."""
+
+    __slots__ = ("error", "is_over", "takes_rest")
+
+    def __init__(self, *, takes_rest: bool) -> None:
+        self.takes_rest = takes_rest
+        self.error: DfsError | None = None
         self.is_over = trio.Event()
 
 

@@ -62,13 +62,15 @@ def commit_data(overlay: Overlay, op: CommitData) -> OpResult:
     """The inode after CommitData; works on orphans too.
 
     Raises FsError: ESTALE, EISDIR, EINVAL (pieces that make no sense), EFBIG, EAGAIN (a block is
-    condemned); Divide when too many extents go at once. Keeps I6.
+    condemned), EBUSY (not the expected version); Divide when too many extents go at once. Keeps I6.
     """
     inode = get_inode(overlay, op.ino)
     if inode.is_directory:
         raise FsError(errno.EISDIR)
     if not inode.is_file:
         raise FsError(errno.EINVAL, "only files have content")
+    if op.expected_version not in (None, inode.data_version):
+        raise FsError(errno.EBUSY, "its end is somewhere else by now")
     pieces.check(op.pieces)
     old, new = _plan(overlay, op, inode)
     if not op.keeps_attributes:

@@ -159,6 +159,9 @@ class CommitData(Op, frozen=True, tag=True, kw_only=True):
     keeps_attributes: bool = False
     """All of it was written before somebody set the attributes that the file has now: times and
     mode stay as they are."""
+    expected_version: int | None = None
+    """The data_version of the file whose end this is appended to. With any other one nothing is
+    done: EBUSY."""
 
 
 class Reclaim(Op, frozen=True, tag=True, kw_only=True):
