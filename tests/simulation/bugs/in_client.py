@@ -378,19 +378,34 @@ BUGS = (
     ),
     Bug(
         "append-at-an-old-end",
-        "An append begins where the client saw the file end last, not where it ends now.",
+        "An append is committed where the file ended, though others have appended since.",
         "I4",
-        ("append",),
+        ("appends",),
         (
             Change(
-                "dfs.client.client",
+                "dfs.client.appender",
                 """
-        if file.dirty.is_clean:
-            return (await self.getattr(file.ino)).size
-        return file.size
+            expected_version=version,
 """,
                 """
-        return file.size
+            expected_version=None if version >= 0 else version,
+""",
+            ),
+        ),
+    ),
+    Bug(
+        "appended-here-and-not-promised",
+        "An append to what is one client's alone is not waited for when others append, too.",
+        "I4",
+        ("appends",),
+        (
+            Change(
+                "dfs.client.flusher",
+                """
+        is_promised = self.promise(file)
+""",
+                """
+        is_promised = not file.dirty.is_clean
 """,
             ),
         ),
