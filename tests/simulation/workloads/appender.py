@@ -1,10 +1,8 @@
 """Tasks of all clients append records to one file, each behind the last one.
 
-Between clients O_APPEND is not coherent yet (decisions/0005): what one has written and not synced,
-others do not see. What is promised is close-to-open, and that names are made by one only. So
-whoever appends makes a lock (a symlink that says whose it is), asks for the size, writes there,
-syncs, and removes the lock. With `is_locking = false` records are appended with O_APPEND alone,
-which must hold as well once there are leases.
+With a lock, close-to-open is what is used: whoever appends makes a lock (a symlink that says whose
+it is), asks for the size, writes there, syncs, and removes the lock. With `is_locking = false`
+records are appended with O_APPEND alone, by all clients side by side.
 
 Catches a lock that two clients get (I4, I8), a size or bytes that are older than the last sync of
 another client (I4), and records that are lost, torn or out of order after a crash (I3).
