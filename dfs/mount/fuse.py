@@ -218,6 +218,7 @@ class FuseOperations(pyfuse3.Operations):
         ctx: RequestContext,
     ) -> None:
         source, target = self._ino(parent_inode_old), self._ino(parent_inode_new)
+        self.caches.note_rename(source, target)
         await self._client.rename(source, name_old, target, name_new, flags, caller(ctx))
         self.moved.renamed((parent_inode_old, name_old), (parent_inode_new, name_new))
 

@@ -79,6 +79,13 @@ class KernelCaches:
         """The same for what a name in a directory leads to."""
         return _note(self._names, parent, good_s) if self._has_epochs else 0
 
+    def note_rename(self, source: InodeId, target: InodeId) -> None:
+        """The kernel is about to move names between these directories. It goes on to remember them
+        where they are then, for as long as it was told for where they were."""
+        until_s = max(self._names.get(source, 0.0), self._names.get(target, 0.0))
+        if until_s:
+            self._names[source] = self._names[target] = until_s
+
     # ------------------------------------------------------------ forgetting
 
     async def forget(self, inos: Collection[InodeId] | None) -> None:

@@ -165,7 +165,7 @@ def test_an_idle_mount_costs_nothing(start_small: Callable[..., Small]) -> None:
     small = start_small()
     for _ in range(500):
         assert not os.path.lexists(small.place / "none")
-    assert small.seen()["status"]["found_count"] > 100, "polling paid"
+    assert small.seen()["status"]["found_count"] > 20, "polling paid"
 
     def cpu_ticks() -> int:
         fields = Path(f"/proc/{small.process.pid}/stat").read_text().rpartition(")")[2].split()

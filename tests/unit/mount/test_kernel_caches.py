@@ -74,6 +74,26 @@ async def test_names_in_other_directories_are_left_alone() -> None:
     assert kernel.told == ["names"]
 
 
+async def test_a_name_is_forgotten_where_the_kernel_has_moved_it() -> None:
+    """Method: names in ONE were told; one of them moves to TWO, of which nothing was told."""
+    for forgotten in (ONE, TWO):
+        for source, target in ((ONE, TWO), (TWO, ONE)):
+            kernel = Kernel()
+            caches = await made(kernel)
+            caches.name_s(ONE, 0.5)
+            caches.note_rename(source, target)
+            await caches.forget([forgotten])
+            assert kernel.told == ["names"]
+
+
+async def test_a_rename_among_names_that_were_not_told_needs_no_epoch() -> None:
+    kernel = Kernel()
+    caches = await made(kernel)
+    caches.note_rename(ONE, TWO)
+    await caches.forget([ONE, TWO])
+    assert kernel.told == []
+
+
 async def test_what_is_not_leased_is_not_told(autojump_clock: trio.testing.MockClock) -> None:
     kernel = Kernel()
     caches = await made(kernel)
