@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from dfs.client.upload import UPLOAD_AGAIN_S
 from dfs.core.messages import GetAttr, InodeReply
 from dfs.core.namespace.ops import CommitData, Piece
 from dfs.errors import FsError
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 STEP_BYTES: Final = 1 * MIB
 """An append up to this is one append, for others too; a kernel sends no more at once."""
-UPLOAD_AGAIN_S: Final = 0.5
 
 
 class Appender:

@@ -316,8 +316,7 @@ class Client(NamespaceCalls):
     async def _flush(self, handle: FileHandle) -> None:
         """Everything written to the file is durable, or owed."""
         try:
-            if not self._flusher.commit_here(handle.file):
-                await self._flusher.flush(handle.file)
+            await self._flusher.flush_or_owe(handle.file)
         except DfsError:
             handle.see_lost()
             raise

@@ -22,7 +22,7 @@ import trio
 
 from dfs.client.failures import copy_of
 from dfs.client.open_files import NEVER
-from dfs.client.upload import FlushTicket, Upload, commit_of
+from dfs.client.upload import UPLOAD_AGAIN_S, FlushTicket, Upload, commit_of
 from dfs.core.namespace.access import mode_after_write
 from dfs.core.pending import commit_group
 from dfs.errors import DfsError, Fenced, FsError, Overloaded
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from dfs.client.session import MetaSession
     from dfs.client.uploader import Uploader
     from dfs.config import ClientConfig
-    from dfs.core.namespace.ops import CommitData, OpResult
     from dfs.core.pending import PendingBlock
     from dfs.environment import Environment
     from dfs.types import Credentials, InodeId
@@ -46,7 +45,6 @@ logger = logging.getLogger(__name__)
 COMMIT_BYTES: Final = 16 * MIB
 """Uploaded bytes that are committed without waiting for more."""
 RETRY_S: Final = 2.0
-UPLOAD_AGAIN_S: Final = 0.5
 AGE_CHECK_S: Final = DIRTY_AGE_S / 4
 _KEPT_ON = (errno.ENOSPC, errno.EDQUOT)
 """Refusals that may go away: the data stays dirty while the file is open."""
@@ -189,6 +187,12 @@ class Flusher:
             return
         await self._flush([file])
 
+    async def flush_or_owe(self, file: OpenFile) -> None:
+        """Everything written to the file so far is durable, or an op that is owed: what is done
+        after this does not survive without it (I5). Raises as `flush`."""
+        if not self.commit_here(file):
+            await self.flush(file)
+
     async def flush_all(self) -> None:
         """Everything written so far is durable. Raises the first failure, after trying all."""
         await self._flush(list(self._dirty))
@@ -209,7 +213,9 @@ class Flusher:
         result = ops.do_here(op)
         if result is None:
             return False
-        self._note_commit(file, uploads, op, result)
+        assert result.inode is not None
+        file.note_commit(result.inode, op.pieces)
+        self._settle(file, uploads)
         return True
 
     def promise(self, file: OpenFile) -> bool:
@@ -462,26 +468,22 @@ class Flusher:
                     upload.block_id = await self._uploader.store(upload.block.plain)
 
     async def _commit_once(self, file: OpenFile, kept: Sequence[Upload]) -> None:
+        # Truncation may have left no part of any.
         if any(upload.block.parts for upload in kept):
             op = commit_of(file, kept)
-            self._note_commit(file, kept, op, await self._session.ops.commit(op))
-            return
-        for upload in kept:
-            self._settle(file, upload)
-        self.account(file)
+            result = await self._session.ops.commit(op)
+            assert result.inode is not None
+            file.note_commit(result.inode, op.pieces)
+        self._settle(file, kept)
 
-    def _note_commit(
-        self, file: OpenFile, kept: Sequence[Upload], op: CommitData, result: OpResult
-    ) -> None:
-        """This is the file's content now. What was truncated meanwhile is settled already."""
-        assert result.inode is not None
-        file.note_commit(result.inode, op.pieces)
+    def _settle(self, file: OpenFile, kept: Sequence[Upload]) -> None:
+        """These are committed. What was truncated meanwhile is settled already."""
         for upload in kept:
             if not upload.is_dropped:
-                self._settle(file, upload)
+                self._let_go(file, upload)
         self.account(file)
 
-    def _settle(self, file: OpenFile, upload: Upload) -> None:
+    def _let_go(self, file: OpenFile, upload: Upload) -> None:
         """A block is committed: the cluster has it now."""
         del file.uploads[upload.block]
         file.dirty.settle(upload.block)

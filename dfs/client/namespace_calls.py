@@ -191,8 +191,7 @@ class NamespaceCalls:
         """Commit what was written before a change. A failure does not stop the change: fsync and
         close report it."""
         try:
-            if not self._flusher.commit_here(file):
-                await self._flusher.flush(file)
+            await self._flusher.flush_or_owe(file)
         except Fenced:
             raise
         except DfsError as error:
@@ -349,8 +348,7 @@ class NamespaceCalls:
         loss = file.take_untold_loss()
         if loss is not None:
             raise copy_of(loss)
-        if not self._flusher.commit_here(file):
-            await self._flusher.flush(file)
+        await self._flusher.flush_or_owe(file)
 
     # ------------------------------------------------------------ extended attributes
 

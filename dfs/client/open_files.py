@@ -300,6 +300,7 @@ class OpenFiles:
             return
         if self._files.get(file.ino) is not file:
             return
+        assert not (file.is_leased and file.is_held)
         del self._files[file.ino]
         if file.is_held:
             self.session.ops.release(file.ino)

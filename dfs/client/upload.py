@@ -3,7 +3,7 @@ file's content."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from dfs.core.pending import PendingBlock
     from dfs.errors import DfsError
     from dfs.types import BlockId
+
+
+UPLOAD_AGAIN_S: Final = 0.5
+"""What a collector took meanwhile is uploaded again after so long."""
 
 
 class Upload:

@@ -378,8 +378,7 @@ BUGS = (
             Change(
                 "dfs.client.namespace_calls",
                 """
-        if not self._flusher.commit_here(file):
-            await self._flusher.flush(file)
+        await self._flusher.flush_or_owe(file)
 
     # ------------------------------------------------------------ extended attributes
 """,
