@@ -165,6 +165,7 @@ def test_an_idle_mount_costs_nothing(start_small: Callable[..., Small]) -> None:
     small = start_small()
     for _ in range(500):
         assert not os.path.lexists(small.place / "none")
+    # Nearly all of them on a quiet machine; on a loaded one the caller is often too late.
     assert small.seen()["status"]["found_count"] > 20, "polling paid"
 
     def cpu_ticks() -> int:

@@ -333,6 +333,10 @@ class Mount:
         )
 
 
+def errnos(outcomes: tuple[OpOutcome, ...]) -> list[int]:
+    return [outcome.errno for outcome in outcomes]
+
+
 def leases_of(server: MetaServer) -> Leases:
     return server._sessions._recalls.leases
 

@@ -24,6 +24,7 @@ from tests.unit.meta.rig import (
     Threads,
     assert_sound,
     chmod,
+    errnos,
     leases_of,
     running,
     settle,
@@ -34,12 +35,7 @@ from tests.unit.meta.rig import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from dfs.core.messages import OpOutcome
     from dfs.types import InodeId
-
-
-def errnos(outcomes: tuple[OpOutcome, ...]) -> list[int]:
-    return [outcome.errno for outcome in outcomes]
 
 
 def alone(mount: Mount) -> list[InodeId]:

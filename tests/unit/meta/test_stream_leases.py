@@ -22,6 +22,7 @@ from tests.unit.meta.rig import (
     Mount,
     Threads,
     assert_sound,
+    errnos,
     running,
     settle,
     unlink,
@@ -30,12 +31,8 @@ from tests.unit.meta.rig import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from dfs.core.messages import InodeReply, OpOutcome
+    from dfs.core.messages import InodeReply
     from dfs.types import InodeId
-
-
-def errnos(outcomes: tuple[OpOutcome, ...]) -> list[int]:
-    return [outcome.errno for outcome in outcomes]
 
 
 async def names_of(mount: Mount, *names: bytes) -> list[InodeId | None]:

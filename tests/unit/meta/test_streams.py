@@ -25,6 +25,7 @@ from tests.unit.meta.rig import (
     Threads,
     assert_sound,
     doomed,
+    errnos,
     running,
     settle,
     unlink,
@@ -33,10 +34,6 @@ from tests.unit.meta.rig import (
 
 if TYPE_CHECKING:
     from dfs.core.messages import NumberedOp
-
-
-def errnos(outcomes: tuple[OpOutcome, ...]) -> list[int]:
-    return [outcome.errno for outcome in outcomes]
 
 
 def ino_of(outcome: OpOutcome) -> int:
