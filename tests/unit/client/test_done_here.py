@@ -235,6 +235,26 @@ async def test_a_tree_that_another_has_made_is_removed_here() -> None:
         assert await names_in(client, top) == []
 
 
+async def test_no_more_is_wanted_than_a_message_may_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goal: a directory of any size is made one's own part by part."""
+    monkeypatch.setattr(op_stream, "WANTED_PER_MESSAGE_MAX", 2)
+    async with tree_of_another() as (_, client, top):
+        wanted: list[tuple[InodeId, ...]] = []
+        call = client.meta.call
+
+        async def note_call(link: Any, request: Any) -> Any:
+            wanted.append(getattr(request, "wanted", ()))
+            return await call(link, request)
+
+        client.meta.call = note_call  # type: ignore[method-assign]
+        [(_, first), *_] = await entries_in(client, top)
+        for name, _ in await entries_in(client, first):
+            await client.unlink(first, name, ROOT_USER)
+        await client.sync()
+        assert max(map(len, wanted)) == 2
+        assert await names_in(client, first) == []
+
+
 async def test_attributes_of_what_another_has_made_are_changed_here() -> None:
     async with tree_of_another() as (rig, client, top):
         for _, ino in await entries_in(client, top):
