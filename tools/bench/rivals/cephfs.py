@@ -9,7 +9,6 @@ import shutil
 import uuid
 from typing import TYPE_CHECKING, ClassVar
 
-from tools.bench.rivals.mounts import is_mounted, unmount
 from tools.bench.rivals.packages import install_programs, require_root
 from tools.bench.rivals.processes import ADDRESS, Processes
 
@@ -62,7 +61,6 @@ class CephFs:
 
     def __init__(self) -> None:
         self._processes: Processes | None = None
-        self._mountpoints: list[Path] = []
 
     def install(self, directory: Path, say: Callable[[str], None]) -> None:
         require_root(self.name)
@@ -83,21 +81,16 @@ class CephFs:
         for number in range(OBJECT_SERVERS):
             _start_object_server(processes, directory, number)
         _start_filesystem(processes, directory)
-        first, second = (self._mount(processes, directory / f"mnt{n}") for n in range(2))
+        first, second = (_mount(processes, directory / f"mnt{n}") for n in range(2))
         return first, second
 
     def stop(self) -> None:
-        for mountpoint in reversed(self._mountpoints):
-            unmount(mountpoint)
         if self._processes:
             self._processes.stop()
 
-    def _mount(self, processes: Processes, mountpoint: Path) -> Path:
-        mountpoint.mkdir()
-        self._mountpoints.append(mountpoint)
-        processes.start(mountpoint.name, ["ceph-fuse", "-f", str(mountpoint)])
-        processes.wait_until("mount", lambda: is_mounted(mountpoint))
-        return mountpoint
+
+def _mount(processes: Processes, mountpoint: Path) -> Path:
+    return processes.mount(mountpoint, ["ceph-fuse", "-f", str(mountpoint)])
 
 
 def _start_monitor(processes: Processes, directory: Path, cluster: str) -> None:

@@ -6,7 +6,6 @@ import shlex
 import signal
 from typing import TYPE_CHECKING, ClassVar
 
-from tools.bench.rivals.mounts import is_mounted, unmount
 from tools.bench.rivals.packages import install_programs, require_root
 from tools.bench.rivals.processes import ADDRESS, Processes
 
@@ -47,7 +46,6 @@ class GlusterFs:
 
     def __init__(self) -> None:
         self._processes: Processes | None = None
-        self._mountpoints: list[Path] = []
 
     def install(self, directory: Path, say: Callable[[str], None]) -> None:
         require_root(self.name)
@@ -67,24 +65,18 @@ class GlusterFs:
         replica = ["replica", str(copies)] if copies > 1 else []
         processes.run([*gluster, "create", VOLUME, *replica, *bricks, "force"])
         processes.run([*gluster, "start", VOLUME])
-        first, second = (self._mount(processes, directory / f"mnt{n}") for n in range(2))
+        first, second = (_mount(processes, directory / f"mnt{n}") for n in range(2))
         return first, second
 
     def stop(self) -> None:
-        for mountpoint in reversed(self._mountpoints):
-            unmount(mountpoint)
         if self._processes:
             self._processes.stop()
 
-    def _mount(self, processes: Processes, mountpoint: Path) -> Path:
-        mountpoint.mkdir()
-        self._mountpoints.append(mountpoint)
-        log = mountpoint.with_suffix(".log")
-        command = ["glusterfs", "--no-daemon", f"--volfile-server={ADDRESS}"]
-        command += [f"--volfile-id={VOLUME}", f"--log-file={log}", str(mountpoint)]
-        processes.start(mountpoint.name, command)
-        processes.wait_until("mount", lambda: is_mounted(mountpoint))
-        return mountpoint
+
+def _mount(processes: Processes, mountpoint: Path) -> Path:
+    command = ["glusterfs", "--no-daemon", f"--volfile-server={ADDRESS}"]
+    command += [f"--volfile-id={VOLUME}", f"--log-file={mountpoint}.log", str(mountpoint)]
+    return processes.mount(mountpoint, command)
 
 
 def brick_count(copies: int) -> int:

